@@ -1,0 +1,308 @@
+#define _GNU_SOURCE
+#include "pf_channel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "pf_clock.h"
+#include "pf_control.h"
+#include "pf_fd.h"
+
+int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd, int *peer_doorbell) {
+    *channel = (struct pf_channel){.doorbell = -1, .pidfd = -1, .max_payload = max_payload};
+    cleanup_fd int region_fd = pf_memfd_sealed("pyfaas-channel", sizeof(struct pf_region));
+    if (region_fd < 0) return region_fd;
+    cleanup_fd int ours = -1;
+    cleanup_fd int theirs = -1;
+    int rc = pf_socketpair(&ours, &theirs);
+    if (rc < 0) return rc;
+    rc = pf_pass_credentials(ours, true);
+    if (rc < 0) return rc;
+    void *region =
+        mmap(NULL, sizeof(struct pf_region), PROT_READ | PROT_WRITE, MAP_SHARED, region_fd, 0);
+    if (region == MAP_FAILED) return -errno;
+    if (madvise(region, sizeof(struct pf_region), MADV_DONTFORK) < 0) {
+        rc = -errno;
+        munmap(region, sizeof(struct pf_region));
+        return rc;
+    }
+    channel->region = region;
+    channel->doorbell = ours;
+    *memfd = region_fd;
+    *peer_doorbell = theirs;
+    ours = theirs = region_fd = -1;
+    return 0;
+}
+
+void pf_channel_close(struct pf_channel *channel) {
+    if (channel->region) munmap(channel->region, sizeof(struct pf_region));
+    pf_arena_close(&channel->request_arena);
+    pf_arena_close(&channel->response_arena);
+    if (channel->doorbell >= 0) close(channel->doorbell);
+    if (channel->pidfd >= 0) close(channel->pidfd);
+    channel->region = NULL;
+    channel->doorbell = channel->pidfd = -1;
+    channel->busy = false;
+}
+
+static enum pf_wait broken(struct pf_channel *channel, const char *rule) {
+    channel->error.code = EPROTO;
+    channel->error.step = "channel";
+    snprintf(channel->error.detail, sizeof channel->error.detail, "%s", rule);
+    pf_channel_kill(channel);
+    return PF_WAIT_PROTOCOL;
+}
+
+static int next_id(struct pf_channel *channel) {
+    if (channel->ids_left == 0) {
+        if (getrandom(channel->ids, sizeof channel->ids, 0) != (ssize_t)sizeof channel->ids) return -EIO;
+        channel->ids_left = PF_ID_POOL / PF_ID_SIZE;
+    }
+    channel->ids_left--;
+    memcpy(channel->id, channel->ids + (size_t)channel->ids_left * PF_ID_SIZE, PF_ID_SIZE);
+    return 0;
+}
+
+static void ring(struct pf_channel *channel) {
+    const char bell = PF_BELL;
+    /* A full buffer means that the peer has bells enough; a closed one shows as a death in the wait. */
+    (void)send(channel->doorbell, &bell, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Gives the peer a new arena of at least `size` bytes, sent over the doorbell before it is used. */
+static int provide(struct pf_channel *channel, struct pf_arena *arena, uint64_t type, uint64_t size) {
+    cleanup_fd int fd = -1;
+    int rc = pf_arena_create(arena, size, &fd);
+    if (rc < 0) return rc;
+    struct pf_arena_message message = {.type = type, .capacity = arena->capacity};
+    rc = pf_send_fd(channel->doorbell, &message, sizeof message, fd);
+    if (rc < 0) pf_arena_close(arena);
+    return rc;
+}
+
+/* An arena that no call used for a while goes back to the system; both ends drop both. */
+static bool drop_unused_arenas(struct pf_channel *channel, bool used_request) {
+    struct pf_arena *request = &channel->request_arena, *response = &channel->response_arena;
+    if (!request->bytes && !response->bytes) return false;
+    request->unused = used_request ? 0 : request->unused + 1;
+    response->unused++; /* reset when a reply comes through it */
+    bool idle = request->unused > PF_ARENA_KEEP_UNUSED || !request->bytes;
+    idle = idle && (response->unused > PF_ARENA_KEEP_UNUSED || !response->bytes);
+    if (!idle || used_request) return false;
+    pf_arena_close(request);
+    pf_arena_close(response);
+    return true;
+}
+
+int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
+                    uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns) {
+    struct pf_region *region = channel->region;
+    if (!region) return -EBADF;
+    if (channel->busy) return -EBUSY;
+    if (length > channel->max_payload) return -EMSGSIZE;
+    if (atomic_load_explicit(&region->response.seq, memory_order_acquire) != channel->last_response) {
+        broken(channel, "the instance replied when nothing was asked");
+        return -EPROTO;
+    }
+    int rc = next_id(channel);
+    if (rc < 0) return rc;
+    bool in_arena = length > PF_INLINE_CAP;
+    uint32_t flags = in_arena ? PF_REQUEST_IN_ARENA : 0;
+    if (drop_unused_arenas(channel, in_arena)) flags |= PF_REQUEST_DROP_ARENAS;
+    if (in_arena && channel->request_arena.capacity < length) {
+        rc = provide(channel, &channel->request_arena, PF_REQUEST_ARENA, length);
+        if (rc < 0) return rc;
+    }
+    if (length) memcpy(in_arena ? channel->request_arena.bytes : region->request_bytes, payload, length);
+    struct pf_request_line *line = &region->request;
+    line->length = length;
+    line->timeout_ns = timeout_ns;
+    line->kind = kind;
+    line->flags = flags;
+    line->spin_ns = spin_ns;
+    memcpy(line->id, channel->id, PF_ID_SIZE);
+    channel->seq++;
+    channel->wakes = 0;
+    channel->busy = true;
+    channel->error = (struct pf_error){0};
+    channel->posted_ns = pf_now_ns();
+    channel->finished_ns = 0;
+    channel->timeout_ns = timeout_ns;
+    channel->start_ns = start_ns;
+    channel->deadline_ns = channel->posted_ns + (channel->pidfd >= 0 ? timeout_ns : start_ns);
+    atomic_store_explicit(&line->seq, channel->seq, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&region->peer_asleep, memory_order_relaxed)) ring(channel);
+    return 0;
+}
+
+/* "I need a larger area": one size hint a call, believed within the function's limit. */
+static enum pf_wait answer_need(struct pf_channel *channel, uint64_t need) {
+    channel->last_response = 2 * channel->seq;
+    if (need <= PF_INLINE_CAP || need > channel->max_payload) return broken(channel, "impossible size hint");
+    if (need <= channel->response_arena.capacity) return broken(channel, "size hint although there is room");
+    int rc = provide(channel, &channel->response_arena, PF_RESPONSE_ARENA, need);
+    if (rc < 0) return broken(channel, "no room for the result");
+    return PF_WAIT_PENDING;
+}
+
+enum pf_wait pf_channel_step(struct pf_channel *channel) {
+    struct pf_response_line *line = &channel->region->response;
+    uint64_t seq = atomic_load_explicit(&line->seq, memory_order_acquire);
+    if (seq == channel->last_response) return PF_WAIT_PENDING;
+    uint64_t length = *(volatile uint64_t *)&line->length;
+    uint32_t kind = *(volatile uint32_t *)&line->kind;
+    uint32_t flags = *(volatile uint32_t *)&line->flags;
+    uint8_t id[PF_ID_SIZE];
+    memcpy(id, line->id, PF_ID_SIZE);
+    if (!channel->busy) return broken(channel, "the instance replied when nothing was asked");
+    if (seq != 2 * channel->seq && seq != 2 * channel->seq + 1) return broken(channel, "wrong generation");
+    if (memcmp(id, channel->id, PF_ID_SIZE) != 0) return broken(channel, "wrong request id");
+    if (seq == 2 * channel->seq) return answer_need(channel, length);
+    channel->last_response = seq;
+    uint64_t capacity = flags & PF_RESPONSE_IN_ARENA ? channel->response_arena.capacity : PF_INLINE_CAP;
+    if (kind >= PF_REPLY_KINDS) return broken(channel, "unknown kind of reply");
+    if (flags & ~(uint32_t)(PF_RESPONSE_IN_ARENA | PF_RESPONSE_LOG_PENDING))
+        return broken(channel, "unknown flag in a reply");
+    if (length > capacity || length > channel->max_payload) return broken(channel, "a reply larger than its area");
+    channel->reply = (struct pf_reply){.length = length, .kind = kind, .flags = flags};
+    channel->finished_ns = pf_now_ns();
+    return PF_WAIT_REPLY;
+}
+
+/* The first message: the kernel says which process wrote it. */
+static enum pf_wait accept_hello(struct pf_channel *channel, pid_t pid) {
+    if (pid <= 0) return broken(channel, "hello without credentials");
+    cleanup_fd int pidfd = pf_pidfd_open(pid);
+    if (pidfd < 0) return PF_WAIT_DEAD;
+    if (channel->parent && pf_parent_of(pid) != channel->parent)
+        return broken(channel, "hello from a process of another parent");
+    channel->pid = pid;
+    channel->pidfd = pidfd;
+    pidfd = -1;
+    (void)pf_pass_credentials(channel->doorbell, false);
+    channel->deadline_ns = pf_now_ns() + channel->timeout_ns;
+    return PF_WAIT_PENDING;
+}
+
+static enum pf_wait accept_failure(struct pf_channel *channel, const struct pf_msg *message, const char *body,
+                                   size_t size) {
+    channel->error.code = message->a;
+    channel->error.step = "confinement";
+    snprintf(channel->error.detail, sizeof channel->error.detail, "%.*s", (int)size, body);
+    return PF_WAIT_DEAD;
+}
+
+/* Reads one message; PENDING when there may be more, REPLY never, and -EAGAIN in errno when the queue is empty. */
+static enum pf_wait read_message(struct pf_channel *channel, bool *empty) {
+    char buffer[sizeof(struct pf_msg) + 128];
+    pid_t pid = 0;
+    ssize_t n = pf_recv_creds(channel->doorbell, buffer, sizeof buffer, &pid);
+    *empty = n == -EAGAIN;
+    if (n == -EAGAIN || n == -EINTR) return PF_WAIT_PENDING;
+    if (n <= 0) return PF_WAIT_DEAD;
+    if (n == 1) return PF_WAIT_PENDING; /* a bell */
+    struct pf_msg message;
+    if ((size_t)n < sizeof message || channel->pidfd >= 0) return broken(channel, "unknown message on the doorbell");
+    memcpy(&message, buffer, sizeof message);
+    if (message.type == PF_HELLO) return accept_hello(channel, pid);
+    if (message.type == PF_FAILED)
+        return accept_failure(channel, &message, buffer + sizeof message, (size_t)n - sizeof message);
+    return broken(channel, "unknown message on the doorbell");
+}
+
+enum pf_wait pf_channel_ring_received(struct pf_channel *channel) {
+    bool empty = false;
+    while (!empty) {
+        if (++channel->wakes > PF_MAX_WAKES) return broken(channel, "a storm of wake-ups");
+        enum pf_wait result = read_message(channel, &empty);
+        if (result == PF_WAIT_DEAD) {
+            /* A reply that was complete before the end still counts. */
+            enum pf_wait last = pf_channel_step(channel);
+            return last == PF_WAIT_PENDING ? PF_WAIT_DEAD : last;
+        }
+        if (result != PF_WAIT_PENDING) return result;
+    }
+    return pf_channel_step(channel);
+}
+
+void pf_channel_want_bell(struct pf_channel *channel) {
+    atomic_store_explicit(&channel->region->host_asleep, 1, memory_order_seq_cst);
+}
+
+static void sleep_until_event(struct pf_channel *channel, uint64_t remaining, bool *rung, bool *ended, int *error) {
+    struct pollfd fds[2] = {{.fd = channel->doorbell, .events = POLLIN}, {.fd = channel->pidfd, .events = POLLIN}};
+    struct timespec timeout = pf_timespec(remaining);
+    int n = ppoll(fds, channel->pidfd >= 0 ? 2 : 1, &timeout, NULL);
+    *error = n < 0 ? errno : 0;
+    *rung = n > 0 && fds[0].revents;
+    *ended = n > 0 && channel->pidfd >= 0 && fds[1].revents;
+}
+
+static enum pf_wait wait_asleep(struct pf_channel *channel) {
+    _Atomic uint32_t *asleep = &channel->region->host_asleep;
+    for (;;) {
+        atomic_store_explicit(asleep, 1, memory_order_seq_cst);
+        enum pf_wait result = pf_channel_step(channel);
+        if (result == PF_WAIT_PENDING) {
+            uint64_t now = pf_now_ns();
+            if (now >= channel->deadline_ns) {
+                pf_channel_kill(channel);
+                result = PF_WAIT_DEADLINE;
+            } else {
+                bool rung, ended;
+                int error;
+                sleep_until_event(channel, channel->deadline_ns - now, &rung, &ended, &error);
+                if (error == EINTR) result = PF_WAIT_INTERRUPTED;
+                if (rung) result = pf_channel_ring_received(channel);
+                if (ended && result == PF_WAIT_PENDING) {
+                    result = pf_channel_step(channel);
+                    if (result == PF_WAIT_PENDING) result = PF_WAIT_DEAD;
+                }
+            }
+        }
+        if (result != PF_WAIT_PENDING) {
+            atomic_store_explicit(asleep, 0, memory_order_relaxed);
+            return result;
+        }
+    }
+}
+
+enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns) {
+    if (!channel->region || !channel->busy) return PF_WAIT_DEAD;
+    if (channel->pidfd >= 0 &&
+        pf_spin_until_changed(&channel->spin, &channel->region->response.seq, channel->last_response, spin_ns)) {
+        enum pf_wait result = pf_channel_step(channel);
+        if (result != PF_WAIT_PENDING) {
+            pf_spin_learn(&channel->spin, 0, spin_ns);
+            return result;
+        }
+    }
+    enum pf_wait result = wait_asleep(channel);
+    pf_spin_learn(&channel->spin, pf_now_ns() - channel->posted_ns, spin_ns);
+    return result;
+}
+
+void pf_channel_take(struct pf_channel *channel, void *bytes) {
+    const struct pf_reply *reply = &channel->reply;
+    bool in_arena = reply->flags & PF_RESPONSE_IN_ARENA;
+    if (in_arena) channel->response_arena.unused = 0;
+    if (reply->length)
+        memcpy(bytes, in_arena ? channel->response_arena.bytes : channel->region->response_bytes, reply->length);
+    channel->busy = false;
+}
+
+bool pf_channel_was_taken(const struct pf_channel *channel) {
+    return atomic_load_explicit(&channel->region->taken, memory_order_acquire) >= channel->seq;
+}
+
+int pf_channel_kill(struct pf_channel *channel) {
+    return channel->pidfd < 0 ? -ESRCH : pf_pidfd_kill(channel->pidfd, SIGKILL);
+}

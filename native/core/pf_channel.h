@@ -1,0 +1,88 @@
+/* The host's end of the channel to one instance. The peer is hostile: see pf_layout.h for what may be believed.
+ *
+ * One thread owns an end at a time: whoever leased the instance. Only pf_channel_kill may be called from another.
+ */
+#ifndef PF_CHANNEL_H
+#define PF_CHANNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "pf_arena.h"
+#include "pf_error.h"
+#include "pf_layout.h"
+#include "pf_spin.h"
+
+#define PF_ID_POOL 256u
+#define PF_MAX_WAKES 64u /* wake-ups that one call may cause before it counts as a storm */
+
+enum pf_wait {
+    PF_WAIT_PENDING = 0,
+    PF_WAIT_REPLY,
+    PF_WAIT_DEADLINE,
+    PF_WAIT_DEAD,        /* the process ended or closed its doorbell without a reply */
+    PF_WAIT_PROTOCOL,    /* the peer broke a rule: error.detail says which */
+    PF_WAIT_INTERRUPTED, /* a signal for the host's thread */
+};
+
+struct pf_reply {
+    uint64_t length;
+    uint32_t kind;
+    uint32_t flags;
+};
+
+struct pf_channel {
+    struct pf_region *region; /* owned mapping */
+    int doorbell;             /* owned */
+    int pidfd;                /* owned, -1 until the peer said hello */
+    pid_t pid;                /* 0 until then */
+    pid_t parent;             /* whose child the peer has to be */
+    uint64_t max_payload;
+    uint64_t seq;           /* of the request that was posted last */
+    uint64_t last_response; /* what the response line's seq was when it was last believed */
+    uint64_t posted_ns;
+    uint64_t start_ns; /* how long the peer may take until it says hello */
+    uint64_t timeout_ns;
+    uint64_t deadline_ns; /* of the call in flight; moves once, at the hello of a new peer */
+    uint64_t finished_ns;
+    uint32_t wakes;
+    bool busy;
+    struct pf_reply reply;
+    struct pf_arena request_arena;
+    struct pf_arena response_arena;
+    struct pf_spin spin;
+    struct pf_error error;
+    uint8_t id[PF_ID_SIZE];
+    uint32_t ids_left;
+    uint8_t ids[PF_ID_POOL];
+};
+
+/* Makes the region and the doorbell; *memfd and *peer_doorbell are for the peer and owned by the caller. */
+int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd, int *peer_doorbell);
+void pf_channel_close(struct pf_channel *channel);
+
+/* Publishes a request. -EBUSY: one is in flight. -EPROTO: the peer wrote when it had no right to. */
+int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
+                    uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns);
+
+/* Looks once, without waiting, whether the call is decided. */
+enum pf_wait pf_channel_step(struct pf_channel *channel);
+
+/* Spins, then sleeps until the call is decided. At the deadline the peer is killed before this returns. */
+enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns);
+
+/* For a reactor: ask to be rung before the post; read the doorbell when it is readable. */
+void pf_channel_want_bell(struct pf_channel *channel);
+enum pf_wait pf_channel_ring_received(struct pf_channel *channel);
+
+/* Copies the reply's bytes (channel->reply.length of them) and ends the call. */
+void pf_channel_take(struct pf_channel *channel, void *bytes);
+
+/* True if the peer had entered the handler for the last request (the peer's word; only its own function gains). */
+bool pf_channel_was_taken(const struct pf_channel *channel);
+
+/* SIGKILL by pidfd; 0, or -ESRCH if the peer never said hello or is gone. */
+int pf_channel_kill(struct pf_channel *channel);
+
+#endif
