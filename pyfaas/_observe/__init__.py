@@ -1,0 +1,1 @@
+"""What is seen of invocations: log lines and counters."""
