@@ -8,8 +8,8 @@
 
 #include "pf_fd.h"
 
-static int map(struct pf_arena *arena, int fd, uint64_t capacity, int extra) {
-    void *bytes = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_SHARED | extra, fd, 0);
+static int map(struct pf_arena *arena, int fd, uint64_t capacity) {
+    void *bytes = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (bytes == MAP_FAILED) return -errno;
     arena->bytes = bytes;
     arena->capacity = capacity;
@@ -26,17 +26,16 @@ int pf_arena_create(struct pf_arena *arena, uint64_t size, int *fd) {
     pf_arena_close(arena);
     cleanup_fd int memfd = pf_memfd_sealed("pyfaas-arena", capacity);
     if (memfd < 0) return memfd;
-    int rc = map(arena, memfd, capacity, 0);
+    int rc = map(arena, memfd, capacity);
     if (rc < 0) return rc;
     if (madvise(arena->bytes, capacity, MADV_DONTFORK) < 0) return -errno;
-    *fd = memfd;
-    memfd = -1;
+    *fd = pf_fd_take(&memfd);
     return 0;
 }
 
 int pf_arena_map(struct pf_arena *arena, int fd, uint64_t capacity) {
     pf_arena_close(arena);
-    return map(arena, fd, capacity, 0);
+    return map(arena, fd, capacity);
 }
 
 void pf_arena_close(struct pf_arena *arena) {

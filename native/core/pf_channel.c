@@ -19,11 +19,12 @@ int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd
     *channel = (struct pf_channel){.doorbell = -1, .pidfd = -1, .max_payload = max_payload};
     cleanup_fd int region_fd = pf_memfd_sealed("pyfaas-channel", sizeof(struct pf_region));
     if (region_fd < 0) return region_fd;
-    cleanup_fd int ours = -1;
-    cleanup_fd int theirs = -1;
-    int rc = pf_socketpair(&ours, &theirs);
+    int ends[2] = {-1, -1};
+    int rc = pf_socketpair(ends);
     if (rc < 0) return rc;
-    rc = pf_pass_credentials(ours, true);
+    cleanup_fd int ours = ends[0];
+    cleanup_fd int theirs = ends[1];
+    rc = pf_pass_creds(ours);
     if (rc < 0) return rc;
     void *region =
         mmap(NULL, sizeof(struct pf_region), PROT_READ | PROT_WRITE, MAP_SHARED, region_fd, 0);
@@ -34,10 +35,9 @@ int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd
         return rc;
     }
     channel->region = region;
-    channel->doorbell = ours;
-    *memfd = region_fd;
-    *peer_doorbell = theirs;
-    ours = theirs = region_fd = -1;
+    channel->doorbell = pf_fd_take(&ours);
+    *memfd = pf_fd_take(&region_fd);
+    *peer_doorbell = pf_fd_take(&theirs);
     return 0;
 }
 
@@ -71,18 +71,18 @@ static int next_id(struct pf_channel *channel) {
 }
 
 static void ring(struct pf_channel *channel) {
-    const char bell = PF_BELL;
+    const struct pf_msg bell = {.type = PF_BELL};
     /* A full buffer means that the peer has bells enough; a closed one shows as a death in the wait. */
-    (void)send(channel->doorbell, &bell, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)pf_send(channel->doorbell, &bell, NULL, 0, NULL, 0, MSG_DONTWAIT);
 }
 
 /* Gives the peer a new arena of at least `size` bytes, sent over the doorbell before it is used. */
-static int provide(struct pf_channel *channel, struct pf_arena *arena, uint64_t type, uint64_t size) {
+static int provide(struct pf_channel *channel, struct pf_arena *arena, uint32_t type, uint64_t size) {
     cleanup_fd int fd = -1;
     int rc = pf_arena_create(arena, size, &fd);
     if (rc < 0) return rc;
-    struct pf_arena_message message = {.type = type, .capacity = arena->capacity};
-    rc = pf_send_fd(channel->doorbell, &message, sizeof message, fd);
+    struct pf_msg message = {.type = type, .b = (int64_t)arena->capacity};
+    rc = pf_send(channel->doorbell, &message, NULL, 0, &fd, 1, MSG_DONTWAIT);
     if (rc < 0) pf_arena_close(arena);
     return rc;
 }
@@ -185,36 +185,32 @@ static enum pf_wait accept_hello(struct pf_channel *channel, pid_t pid) {
     if (channel->parent && pf_parent_of(pid) != channel->parent)
         return broken(channel, "hello from a process of another parent");
     channel->pid = pid;
-    channel->pidfd = pidfd;
-    pidfd = -1;
-    (void)pf_pass_credentials(channel->doorbell, false);
+    channel->pidfd = pf_fd_take(&pidfd);
     channel->deadline_ns = pf_now_ns() + channel->timeout_ns;
     return PF_WAIT_PENDING;
 }
 
-static enum pf_wait accept_failure(struct pf_channel *channel, const struct pf_msg *message, const char *body,
-                                   size_t size) {
-    channel->error.code = message->a;
+static enum pf_wait accept_failure(struct pf_channel *channel, const struct pf_packet *packet, const char *body) {
+    channel->error.code = packet->msg.a;
     channel->error.step = "confinement";
-    snprintf(channel->error.detail, sizeof channel->error.detail, "%.*s", (int)size, body);
+    size_t size = packet->body_len < sizeof channel->error.detail ? packet->body_len : sizeof channel->error.detail - 1;
+    memcpy(channel->error.detail, body, size); /* "step\0detail" */
+    channel->error.detail[size] = 0;
     return PF_WAIT_DEAD;
 }
 
-/* Reads one message; PENDING when there may be more, REPLY never, and -EAGAIN in errno when the queue is empty. */
 static enum pf_wait read_message(struct pf_channel *channel, bool *empty) {
-    char buffer[sizeof(struct pf_msg) + 128];
-    pid_t pid = 0;
-    ssize_t n = pf_recv_creds(channel->doorbell, buffer, sizeof buffer, &pid);
-    *empty = n == -EAGAIN;
-    if (n == -EAGAIN || n == -EINTR) return PF_WAIT_PENDING;
-    if (n <= 0) return PF_WAIT_DEAD;
-    if (n == 1) return PF_WAIT_PENDING; /* a bell */
-    struct pf_msg message;
-    if ((size_t)n < sizeof message || channel->pidfd >= 0) return broken(channel, "unknown message on the doorbell");
-    memcpy(&message, buffer, sizeof message);
-    if (message.type == PF_HELLO) return accept_hello(channel, pid);
-    if (message.type == PF_FAILED)
-        return accept_failure(channel, &message, buffer + sizeof message, (size_t)n - sizeof message);
+    char body[sizeof channel->error.detail];
+    struct pf_packet packet;
+    bool known = channel->pidfd >= 0;
+    int rc = pf_recv(channel->doorbell, &packet, body, sizeof body, 0, !known, MSG_DONTWAIT);
+    *empty = rc == -EAGAIN;
+    if (rc == -EAGAIN || rc == -EINTR) return PF_WAIT_PENDING;
+    if (rc == -EPROTO) return broken(channel, "unknown message on the doorbell");
+    if (rc <= 0) return PF_WAIT_DEAD;
+    if (packet.msg.type == PF_BELL) return PF_WAIT_PENDING;
+    if (!known && packet.msg.type == PF_HELLO) return accept_hello(channel, packet.pid);
+    if (!known && packet.msg.type == PF_FAILED) return accept_failure(channel, &packet, body);
     return broken(channel, "unknown message on the doorbell");
 }
 

@@ -36,14 +36,11 @@ enum pf_reply_kind {
     PF_REPLY_KINDS
 };
 
-/* Messages on the doorbell. A bell is this one byte; an arena is `struct pf_arena_message` with a descriptor. */
-#define PF_BELL 'b'
-#define PF_REQUEST_ARENA 'q'
-#define PF_RESPONSE_ARENA 'r'
-
-struct pf_arena_message {
-    uint64_t type; /* PF_REQUEST_ARENA or PF_RESPONSE_ARENA */
-    uint64_t capacity;
+/* Messages on the doorbell, as struct pf_msg; those of pf_control.h come first in a peer's life. */
+enum pf_doorbell_message {
+    PF_BELL = 32,           /* look at the region */
+    PF_REQUEST_ARENA = 33,  /* b = capacity, with the arena's descriptor; host to peer only */
+    PF_RESPONSE_ARENA = 34, /* the same for replies */
 };
 
 struct pf_request_line { /* writer: host */
@@ -53,7 +50,6 @@ struct pf_request_line { /* writer: host */
     uint32_t kind;
     uint32_t flags;
     uint32_t spin_ns; /* how long the peer should spin for the next request */
-    uint32_t unused;
     uint8_t id[PF_ID_SIZE];
 };
 
@@ -76,6 +72,6 @@ struct pf_region {
 };
 
 _Static_assert(sizeof(struct pf_region) == 4096 + 2 * PF_INLINE_CAP, "the region has no hidden padding");
-_Static_assert(sizeof(struct pf_request_line) == 64, "the request line fills one cache line");
+_Static_assert(sizeof(struct pf_request_line) <= 64, "the request line fits one cache line");
 
 #endif
