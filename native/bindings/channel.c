@@ -1,11 +1,11 @@
 /* Channel: the host's end. A call spans post, wait and take under one release of the GIL. */
-#include "channel.h"
+#include "bindings.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "bindings.h"
+#include "channel.h"
 #include "pf_fd.h"
 
 #define PF_COPY_UNLOCKED (256u * 1024u) /* from here on a copy is long enough to let other threads run */

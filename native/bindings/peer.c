@@ -1,9 +1,9 @@
 /* Peer: the instance's end. */
-#include "pf_peer.h"
+#include "bindings.h"
 
 #include <errno.h>
 
-#include "bindings.h"
+#include "pf_peer.h"
 #include "pf_fd.h"
 
 struct peer_object {

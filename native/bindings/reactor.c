@@ -1,9 +1,9 @@
 /* Reactor: one thread waits for everything; events leave it in batches, under one hold of the GIL. */
-#include "pf_reactor.h"
+#include "bindings.h"
 
 #include <errno.h>
 
-#include "bindings.h"
+#include "pf_reactor.h"
 #include "channel.h"
 
 #define PF_EVENTS 128
