@@ -5,9 +5,9 @@ Every error of pyfaas is a `PyFaasError` with three answers as attributes:
 `fault`
     `"caller"`, `"function"` or `"runtime"`.
 `retryable`
-    `True`: the same call may succeed later. `False`: it will fail again. `"policy"`: the function's own code failed,
-    so only its author knows whether a second attempt is safe (asynchronous invocations ask the function's `retries`).
-    `"policy"` is a non-empty string: test with `error.retryable is True`.
+    `True`: the same call may succeed later. `False`: it will fail again. `"policy"`: the function's own code
+    failed, so only its author knows whether a second attempt is safe. Since `"policy"` is a non-empty string,
+    test with `error.retryable is True`.
 `request_id`
     Id of the invocation, or `None` when there was none yet.
 
@@ -207,6 +207,8 @@ class OutOfMemory(_FunctionFault, MemoryError):
     'policy'
     """
 
+    # Found by name it would be MemoryError's, which refuses to make a class whose first base is another.
+    __new__ = Exception.__new__
     retryable = "policy"
 
 
@@ -291,7 +293,7 @@ class InvalidResult(_FunctionFault, ValueError):
 
 
 class SandboxUnavailable(PyFaasError):
-    """This machine lacks a layer of confinement that was asked for. The runtime's fault; a retry does not help.
+    """A layer of confinement that was asked for is missing. The runtime's fault; a retry does not help.
 
     Args:
         message: By default put together from the parts below.

@@ -39,12 +39,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(Generic[T]):
-    """How one invocation ended. `Function.call` returns it and does not raise for the function's own failure.
+    """How one invocation ended. `Function.call` returns it, and does not raise for the function's failure.
 
     >>> Outcome(value=42, request_id="7d0c…").unwrap()
     42
     >>> from pyfaas.errors import FunctionError
-    >>> failed = Outcome(error=FunctionError(error_type="KeyError", error_message="'name'"), request_id="7d0c…")
+    >>> error = FunctionError(error_type="KeyError", error_message="'name'")
+    >>> failed = Outcome(error=error, request_id="7d0c…")
     >>> failed.ok, failed.value
     (False, None)
     """
@@ -107,9 +108,10 @@ class FunctionStatistics:
 class Statistics:
     """An immutable snapshot of a Runtime.
 
-    The totals `.starting .idle .busy .queued .invocations .errors .throttles .cold_starts` are sums over all functions.
+    Totals over all functions: `.starting .idle .busy .queued .invocations .errors .throttles .cold_starts`.
 
-    >>> now = Statistics({"greet": FunctionStatistics(idle=1, invocations=7), "resize": FunctionStatistics(busy=2)})
+    >>> greet, resize = FunctionStatistics(idle=1, invocations=7), FunctionStatistics(busy=2)
+    >>> now = Statistics({"greet": greet, "resize": resize})
     >>> now.functions["greet"].invocations, now.total.instances, now.busy
     (7, 3, 2)
     """
