@@ -12,8 +12,10 @@ struct pf_error {
 };
 
 /* Fills `err` (which may be NULL) and returns -code, so that a step can end with `return pf_fail(...)`. */
-static inline int pf_fail(struct pf_error *err, int code, const char *step, const char *detail) {
-    if (code < 0) code = -code;
+static inline int pf_fail(struct pf_error *err, int code, const char *step, const char *detail)
+{
+    if (code < 0)
+        code = -code;
     if (err != NULL) {
         err->code = code;
         err->step = step;

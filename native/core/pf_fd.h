@@ -1,6 +1,7 @@
 /* Descriptors: ownership in the declaration, sealed memory files, sockets that carry messages, pidfds.
  *
- * Every function returns 0 or a descriptor or a count (>= 0), or a negative errno. Every descriptor is close-on-exec. */
+ * Every function returns 0 or a descriptor or a count (>= 0), or a negative errno. Every descriptor is
+ * close-on-exec. */
 #ifndef PF_FD_H
 #define PF_FD_H
 
@@ -13,7 +14,8 @@
 
 #include "pf_control.h"
 
-static inline void pf_fd_close(int *fd) {
+static inline void pf_fd_close(int *fd)
+{
     if (*fd >= 0) {
         int saved = errno;
         close(*fd);
@@ -22,10 +24,12 @@ static inline void pf_fd_close(int *fd) {
     }
 }
 
-/* `cleanup_fd int fd = -1;` closes fd at the end of the scope; `return pf_fd_take(&fd);` hands it on instead. */
+/* `cleanup_fd int fd = -1;` closes fd at the end of the scope; `return pf_fd_take(&fd);` hands it on instead.
+ */
 #define cleanup_fd __attribute__((cleanup(pf_fd_close)))
 
-static inline int pf_fd_take(int *fd) {
+static inline int pf_fd_take(int *fd)
+{
     int taken = *fd;
     *fd = -1;
     return taken;
@@ -37,23 +41,26 @@ int pf_memfd_sealed(const char *name, size_t size);
 /* A memory file with these bytes, which nobody can change any more. */
 int pf_memfd_data(const char *name, const void *data, size_t len);
 
-/* 0 when `fd` is a memory file with at least these seals (F_SEAL_*); *size (may be NULL) is then final if SHRINK and GROW
- * are among them. -EPERM when one is missing, -EINVAL when it is no memory file. */
+/* 0 when `fd` is a memory file with at least these seals (F_SEAL_*); *size (may be NULL) is then final if
+ * SHRINK and GROW are among them. -EPERM when one is missing, -EINVAL when it is no memory file. */
 int pf_memfd_check(int fd, int seals, size_t *size);
 
 /* Two connected SOCK_SEQPACKET ends. */
 int pf_socketpair(int ends[2]);
 
-/* Lets the kernel state the sender's pid with each message that arrives on `fd`. Set before the first one is sent. */
+/* Lets the kernel state the sender's pid with each message that arrives on `fd`. Set before the first one is
+ * sent. */
 int pf_pass_creds(int fd);
 
-/* One datagram: `len` of its bytes in `buf`, *pid = its sender as the kernel sees it (0: unknown; pass_creds not set).
- * No descriptor is ever accepted. 0 means that the peer is gone (an empty datagram counts as that). -EPROTO: the datagram was longer than
- * `cap` or had descriptors with it, which the kernel has dropped. `flags` as of recvmsg (MSG_DONTWAIT). */
+/* One datagram: `len` of its bytes in `buf`, *pid = its sender as the kernel sees it (0: unknown; pass_creds
+ * not set). No descriptor is ever accepted. 0 means that the peer is gone (an empty datagram counts as that).
+ * -EPROTO: the datagram was longer than `cap` or had descriptors with it, which the kernel has dropped.
+ * `flags` as of recvmsg (MSG_DONTWAIT). */
 ssize_t pf_recv_creds(int fd, void *buf, size_t cap, pid_t *pid, int flags);
 
 /* Sends one message. `body` may be NULL if body_len is 0; descriptors are borrowed. Never raises SIGPIPE. */
-int pf_send(int fd, const struct pf_msg *msg, const void *body, size_t body_len, const int *fds, int nfds, int flags);
+int pf_send(int fd, const struct pf_msg *msg, const void *body, size_t body_len, const int *fds, int nfds,
+            int flags);
 
 struct pf_packet {
     struct pf_msg msg;
@@ -63,8 +70,8 @@ struct pf_packet {
     pid_t pid;           /* 0 when not asked for */
 };
 
-/* Receives one message; at most `max_fds` descriptors, none is accepted beyond. 1: a message; 0: the peer is gone;
- * -EPROTO: not a message of ours (any descriptors are closed); -EAGAIN and others as of recvmsg. */
+/* Receives one message; at most `max_fds` descriptors, none is accepted beyond. 1: a message; 0: the peer is
+ * gone; -EPROTO: not a message of ours (any descriptors are closed); -EAGAIN and others as of recvmsg. */
 int pf_recv(int fd, struct pf_packet *packet, void *body, size_t cap, int max_fds, bool creds, int flags);
 
 /* Closes what is left in the packet; idempotent. */
@@ -76,7 +83,8 @@ int pf_send_failed(int fd, uint64_t token, int code, const char *step, const cha
 int pf_pidfd_open(pid_t pid);
 int pf_pidfd_kill(int pidfd, int signal);
 
-/* The parent's pid as /proc says, or -ESRCH. Meaningful while a pidfd proves that `pid` has not been reused. */
+/* The parent's pid as /proc says, or -ESRCH. Meaningful while a pidfd proves that `pid` has not been reused.
+ */
 pid_t pf_parent_of(pid_t pid);
 
 /* Monotonic time in nanoseconds. */
