@@ -46,11 +46,14 @@ def _measure(name: str, bench: rows.Bench) -> list[Row]:
 
 
 def _peers(report: Report) -> str:
-    lines = ["", "peers, each call by call:"]
-    for peer in report.peers:
-        what = {key: value for key, value in peer.items() if key != "name"}
-        lines.append(f"  {peer['name']!s:45}" + "  ".join(f"{key} {value}" for key, value in what.items()))
-    return "\n".join(lines) if report.peers else ""
+    """The pools in full, ours among them, where they were measured."""
+    if not report.peers:
+        return ""
+    titles = list(dict.fromkeys(title for figures in report.peers.values() for title in figures))
+    lines = ["", f"{'pool':42}" + "".join(f"{title:>14}" for title in titles)]
+    for name, figures in report.peers.items():
+        lines.append(f"{name:42}" + "".join(f"{figures.get(title, ''):>14}" for title in titles))
+    return "\n".join(lines)
 
 
 def main() -> int:

@@ -54,7 +54,7 @@ class Report:
     machine: Machine
     quick: bool
     rows: list[Row] = field(default_factory=list)
-    peers: list[dict[str, object]] = field(default_factory=list)
+    peers: dict[str, dict[str, str]] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
 
     @property

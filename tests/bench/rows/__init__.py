@@ -24,11 +24,15 @@ class Bench:
     quick: bool = False
     million: bool = False
     samples: list[Sample] = field(default_factory=list)
-    peers: list[dict[str, object]] = field(default_factory=list)
+    peers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def calls(self, full: int = 2000) -> int:
         """Calls to make where a full run makes `full`."""
         return max(10, full // 20) if self.quick else full
+
+    def note(self, peer: str, **figures: str) -> None:
+        """Keep figures of a peer, for the list below the table."""
+        self.peers.setdefault(peer, {}).update(figures)
 
     @property
     def blocks(self) -> int:

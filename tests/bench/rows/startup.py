@@ -44,10 +44,16 @@ def _inside(code: str) -> Callable[[int], list[int]]:
     """What the code says that it took, in fresh interpreters."""
 
     def run(calls: int) -> list[int]:
-        command = [sys.executable, "-c", code]
-        return [int(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(calls)]
+        return [_run(code) for _ in range(calls)]
 
     return run
+
+
+def _run(code: str) -> int:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1])
+    return int(done.stdout)
 
 
 def _nothing(calls: int) -> list[int]:

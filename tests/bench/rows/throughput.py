@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,15 +34,10 @@ def _ours(events: Sequence[object], samples: dict[str, Sample]) -> None:
         _both(OURS, submit_all, lambda events: deque(fn.map(events), maxlen=0), events, samples)
 
 
-def _theirs(module: str, workers: int, events: Sequence[object], samples: dict[str, Sample]) -> None:
-    peer = peers.load(module)
-    pool = peer.Pool(workers)
-    try:
-        _both(
-            f"{peer.NAME}, {workers} worker{'s' * (workers > 1)}", pool.submit_all, pool.map, events, samples
-        )
-    finally:
-        pool.close()
+def _theirs(module: str, variant: str, events: Sequence[object], samples: dict[str, Sample]) -> None:
+    name = f"{peers.load(module).NAME}, {variant}"
+    with peers.opened(module, variant) as pool:
+        _both(name, pool.submit_all, pool.map, events, samples)
 
 
 def _both(
@@ -62,14 +58,13 @@ def measure(bench: Bench) -> list[Row]:
     for _ in range(1 if bench.quick else 3):
         _ours(events, samples)
         for module in peers.MODULES:
-            for workers in (1, 2):
-                try:
-                    _theirs(module, workers, events, samples)
-                except ImportError:
-                    break
+            for variant in peers.VARIANTS:
+                with contextlib.suppress(ImportError):  # the row `warm` names the missing ones
+                    _theirs(module, variant, events, samples)
     bench.samples += samples.values()
     for name, sample in samples.items():
-        bench.peers.append({"name": name, "rate": _rate(sample)})
+        title, _, peer = name.partition(": ")
+        bench.note(peer, **{title: _rate(sample)})
     executors = [sample for name, sample in samples.items() if name.startswith("submit: ProcessPoolExecutor")]
     mappers = [sample for name, sample in samples.items() if name.startswith("map: ") and OURS not in name]
     return [

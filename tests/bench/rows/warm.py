@@ -28,39 +28,34 @@ def ours(calls: int) -> list[int]:
         return timed(lambda: invoke(EVENT), calls)
 
 
-def theirs(module: str, workers: int, calls: int) -> list[int]:
+def theirs(module: str, variant: str, calls: int) -> list[int]:
     """A block of a peer."""
-    pool = peers.load(module).Pool(workers)
-    try:
+    with peers.opened(module, variant) as pool:
         timed(lambda: pool.call(EVENT), WARM_UP)
         return timed(lambda: pool.call(EVENT), calls)
-    finally:
-        pool.close()
 
 
 def contenders(bench: Bench) -> dict[str, Timer]:
-    """Timers of the installed peers, each with one and with two workers; a missing one is noted."""
+    """Timers of the installed peers in all their variants; a missing one is noted."""
     found: dict[str, Timer] = {}
     for module in peers.MODULES:
-        peer = peers.load(module)
+        name = peers.load(module).NAME
         try:
-            peer.Pool(1).close()
+            theirs(module, "1 worker", 1)
         except ImportError:
-            bench.peers.append({"name": peer.NAME, "missing": "not installed"})
+            bench.note(name, **{"call p50": "not installed"})
             continue
-        for workers in (1, 2):
-            found[f"{peer.NAME}, {workers} worker{'s' * (workers > 1)}"] = functools.partial(
-                theirs, module, workers
-            )
+        for variant in peers.VARIANTS:
+            found[f"{name}, {variant}"] = functools.partial(theirs, module, variant)
     return found
 
 
 def measure(bench: Bench) -> list[Row]:
     samples = alternate({OURS: ours, **contenders(bench)}, bench.calls(4000), bench.blocks)
     bench.samples += samples.values()
-    mine = samples.pop(OURS)
     for sample in sorted(samples.values(), key=lambda sample: sample.p50):
-        bench.peers.append({"name": sample.name, "p50": duration(sample.p50), "p99": duration(sample.p99)})
+        bench.note(sample.name, **{"call p50": duration(sample.p50), "call p99": duration(sample.p99)})
+    mine = samples.pop(OURS)
     return _rows(mine, min(samples.values(), key=lambda sample: sample.p50))
 
 
