@@ -114,11 +114,11 @@ static PyObject *fds_tuple(struct pf_packet *packet)
     return tuple;
 }
 
-PyDoc_STRVAR(recv_doc, "recv(fd, max_fds=0, creds=False) -> (type, a, token, b, c, body, fds, pid) | "
-                       "None\n\nReceive one control message; None: there "
-                       "is none now. EOFError: the peer is gone. OSError(EPROTO): not a message of ours, or "
-                       "with more descriptors than max_fds.\n"
-                       "pid is the sender as the kernel sees it (0 without creds=True or pass_creds).");
+PyDoc_STRVAR(recv_doc,
+             "recv(fd, max_fds=0, creds=False) -> (type, a, token, b, c, body, fds, pid) | None\n\n"
+             "Receive one control message; None: the peer is gone. BlockingIOError: there is none now.\n"
+             "OSError(EPROTO): not a message of ours, or with more descriptors than max_fds.\n"
+             "pid is the sender as the kernel sees it; 0 unless creds=True after pass_creds.");
 
 static PyObject *control_recv(PyObject *module, PyObject *args, PyObject *kwargs)
 {
@@ -130,14 +130,10 @@ static PyObject *control_recv(PyObject *module, PyObject *args, PyObject *kwargs
     struct pf_packet packet;
     unsigned char body[PF_BODY_MAX];
     int rc = pf_recv(fd, &packet, body, sizeof body, max_fds, creds != 0, MSG_DONTWAIT);
-    if (rc == -EAGAIN)
+    if (rc == 0)
         Py_RETURN_NONE;
     if (rc < 0)
         return raise_errno(rc);
-    if (rc == 0) {
-        PyErr_SetString(PyExc_EOFError, "the peer is gone");
-        return NULL;
-    }
     PyObject *fds = fds_tuple(&packet);
     PyObject *result = NULL;
     if (fds != NULL)

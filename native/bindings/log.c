@@ -81,9 +81,8 @@ static int check_open(struct log_object *self)
     return -1;
 }
 
-PyDoc_STRVAR(
-    fileno_doc,
-    "fileno() -> int\n\nThe memory file, to be sent with PF_ADOPT. ValueError after release() or close().");
+PyDoc_STRVAR(fileno_doc, "fileno() -> int\n\nThe memory file, to be sent with PF_ADOPT. ValueError after "
+                         "release_fd() or close().");
 
 static PyObject *log_fileno(PyObject *op, PyObject *unused)
 {
@@ -97,11 +96,10 @@ static PyObject *log_fileno(PyObject *op, PyObject *unused)
     return NULL;
 }
 
-PyDoc_STRVAR(
-    release_doc,
-    "release()\n\nClose the descriptor, which is of no use once it has been sent; the ring stays readable.");
+PyDoc_STRVAR(release_fd_doc, "release_fd()\n\nClose the descriptor, which is of no use once it has been "
+                             "sent; the ring stays readable.");
 
-static PyObject *log_release(PyObject *op, PyObject *unused)
+static PyObject *log_release_fd(PyObject *op, PyObject *unused)
 {
     (void)unused;
     pf_fd_close(&((struct log_object *)op)->fd);
@@ -202,9 +200,12 @@ static PyObject *log_get_head(PyObject *op, void *unused)
 }
 
 static PyMethodDef methods[] = {
-    {"fileno", log_fileno, METH_NOARGS, fileno_doc}, {"release", log_release, METH_NOARGS, release_doc},
-    {"read", log_read, METH_VARARGS, read_doc},      {"sync", log_sync, METH_VARARGS, sync_doc},
-    {"close", log_close, METH_NOARGS, close_doc},    {NULL, NULL, 0, NULL},
+    {"fileno", log_fileno, METH_NOARGS, fileno_doc},
+    {"release_fd", log_release_fd, METH_NOARGS, release_fd_doc},
+    {"read", log_read, METH_VARARGS, read_doc},
+    {"sync", log_sync, METH_VARARGS, sync_doc},
+    {"close", log_close, METH_NOARGS, close_doc},
+    {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef properties[] = {
