@@ -1,0 +1,1 @@
+"""What crosses between the host and its workers: values, frames, channels, control messages."""
