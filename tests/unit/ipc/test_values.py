@@ -74,7 +74,7 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, float) and math.isnan(left):
         return bool(math.isnan(right))
     if isinstance(left, dt.datetime):
-        return bool(()
+        return bool(
             left.replace(tzinfo=None) == right.replace(tzinfo=None) and left.utcoffset() == right.utcoffset()
         )
     if isinstance(left, decimal.Decimal):
