@@ -28,7 +28,11 @@ int pf_arena_create(struct pf_arena *arena, uint64_t size, int *fd) {
     if (memfd < 0) return memfd;
     int rc = map(arena, memfd, capacity);
     if (rc < 0) return rc;
-    if (madvise(arena->bytes, capacity, MADV_DONTFORK) < 0) return -errno;
+    if (madvise(arena->bytes, capacity, MADV_DONTFORK) < 0) {
+        rc = -errno;
+        pf_arena_close(arena);
+        return rc;
+    }
     *fd = pf_fd_take(&memfd);
     return 0;
 }
@@ -41,4 +45,9 @@ int pf_arena_map(struct pf_arena *arena, int fd, uint64_t capacity) {
 void pf_arena_close(struct pf_arena *arena) {
     if (arena->bytes) munmap(arena->bytes, arena->capacity);
     *arena = (struct pf_arena){0};
+}
+
+void pf_arena_discard(struct pf_arena *arena) {
+    if (arena->bytes) (void)madvise(arena->bytes, arena->capacity, MADV_REMOVE);
+    pf_arena_close(arena);
 }

@@ -13,12 +13,16 @@ struct pf_arena {
     uint32_t unused;
 };
 
-/* Makes room for `size` bytes, rounded up to a power of two; *fd is the descriptor for the peer, owned by the caller. */
+/* Makes room for `size` bytes, rounded up to a power of two; *fd is the descriptor for the peer, owned by the caller.
+ * What the arena held before is closed. */
 int pf_arena_create(struct pf_arena *arena, uint64_t size, int *fd);
 
 /* Maps an arena that the host sent (the peer's side); does not take the descriptor. */
 int pf_arena_map(struct pf_arena *arena, int fd, uint64_t capacity);
 
 void pf_arena_close(struct pf_arena *arena);
+
+/* For the host: also frees the pages, which a peer may map for as long as it likes at the host's cost. */
+void pf_arena_discard(struct pf_arena *arena);
 
 #endif

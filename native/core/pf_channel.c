@@ -26,6 +26,9 @@ int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd
     cleanup_fd int theirs = ends[1];
     rc = pf_pass_creds(ours);
     if (rc < 0) return rc;
+    /* Room for some ten messages: descriptors on the way to a peer that never reads count against the host's user. */
+    const int room = 4096;
+    if (setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &room, sizeof room) < 0) return -errno;
     void *region =
         mmap(NULL, sizeof(struct pf_region), PROT_READ | PROT_WRITE, MAP_SHARED, region_fd, 0);
     if (region == MAP_FAILED) return -errno;
@@ -42,13 +45,24 @@ int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd
 }
 
 void pf_channel_close(struct pf_channel *channel) {
-    if (channel->region) munmap(channel->region, sizeof(struct pf_region));
-    pf_arena_close(&channel->request_arena);
-    pf_arena_close(&channel->response_arena);
+    if (channel->region) {
+        /* Whoever keeps the descriptor keeps no memory at the host's cost. The first page stays: a peer that is not dead
+         * yet must not take zeros for a request. */
+        (void)madvise(channel->region->request_bytes, 2 * PF_INLINE_CAP, MADV_REMOVE);
+        munmap(channel->region, sizeof(struct pf_region));
+    }
+    pf_arena_discard(&channel->request_arena);
+    pf_arena_discard(&channel->response_arena);
+    pf_channel_forget(channel);
+}
+
+void pf_channel_forget(struct pf_channel *channel) {
     if (channel->doorbell >= 0) close(channel->doorbell);
-    if (channel->pidfd >= 0) close(channel->pidfd);
+    int pidfd = atomic_exchange(&channel->pidfd, -1);
+    if (pidfd >= 0) close(pidfd);
     channel->region = NULL;
-    channel->doorbell = channel->pidfd = -1;
+    channel->request_arena = channel->response_arena = (struct pf_arena){0};
+    channel->doorbell = -1;
     channel->busy = false;
 }
 
@@ -76,15 +90,23 @@ static void ring(struct pf_channel *channel) {
     (void)pf_send(channel->doorbell, &bell, NULL, 0, NULL, 0, MSG_DONTWAIT);
 }
 
-/* Gives the peer a new arena of at least `size` bytes, sent over the doorbell before it is used. */
+/* Gives the peer a new arena of at least `size` bytes, sent over the doorbell before it is used. Failing leaves the old one
+ * in place at both ends: they must never differ. */
 static int provide(struct pf_channel *channel, struct pf_arena *arena, uint32_t type, uint64_t size) {
+    struct pf_arena fresh = {0};
     cleanup_fd int fd = -1;
-    int rc = pf_arena_create(arena, size, &fd);
+    int rc = pf_arena_create(&fresh, size, &fd);
     if (rc < 0) return rc;
-    struct pf_msg message = {.type = type, .b = (int64_t)arena->capacity};
+    struct pf_msg message = {.type = type, .b = (int64_t)fresh.capacity};
     rc = pf_send(channel->doorbell, &message, NULL, 0, &fd, 1, MSG_DONTWAIT);
-    if (rc < 0) pf_arena_close(arena);
-    return rc;
+    if (rc == -EPIPE || rc == -ECONNRESET) rc = 0; /* the wait will see the death */
+    if (rc < 0) {
+        pf_arena_close(&fresh);
+        return rc;
+    }
+    pf_arena_discard(arena);
+    *arena = fresh;
+    return 0;
 }
 
 /* An arena that no call used for a while goes back to the system; both ends drop both. */
@@ -96,9 +118,22 @@ static bool drop_unused_arenas(struct pf_channel *channel, bool used_request) {
     bool idle = request->unused > PF_ARENA_KEEP_UNUSED || !request->bytes;
     idle = idle && (response->unused > PF_ARENA_KEEP_UNUSED || !response->bytes);
     if (!idle || used_request) return false;
-    pf_arena_close(request);
-    pf_arena_close(response);
+    pf_arena_discard(request);
+    pf_arena_discard(response);
     return true;
+}
+
+static void begin(struct pf_channel *channel, uint64_t timeout_ns, uint64_t start_ns) {
+    channel->seq++;
+    channel->wakes = 0;
+    channel->busy = true;
+    channel->error = (struct pf_error){0};
+    channel->reply = (struct pf_reply){0};
+    channel->posted_ns = pf_now_ns();
+    channel->finished_ns = 0;
+    channel->timeout_ns = timeout_ns < PF_MAX_NS ? timeout_ns : PF_MAX_NS;
+    channel->start_ns = start_ns < PF_MAX_NS ? start_ns : PF_MAX_NS;
+    channel->deadline_ns = channel->posted_ns + (channel->pidfd >= 0 ? channel->timeout_ns : channel->start_ns);
 }
 
 int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
@@ -118,25 +153,18 @@ int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *paylo
     if (drop_unused_arenas(channel, in_arena)) flags |= PF_REQUEST_DROP_ARENAS;
     if (in_arena && channel->request_arena.capacity < length) {
         rc = provide(channel, &channel->request_arena, PF_REQUEST_ARENA, length);
-        if (rc < 0) return rc;
+        if (rc == -EAGAIN) broken(channel, "the instance does not read its doorbell");
+        if (rc < 0) return rc == -EAGAIN ? -EPROTO : rc;
     }
     if (length) memcpy(in_arena ? channel->request_arena.bytes : region->request_bytes, payload, length);
+    begin(channel, timeout_ns, start_ns);
     struct pf_request_line *line = &region->request;
     line->length = length;
-    line->timeout_ns = timeout_ns;
+    line->timeout_ns = channel->timeout_ns;
     line->kind = kind;
     line->flags = flags;
     line->spin_ns = spin_ns;
     memcpy(line->id, channel->id, PF_ID_SIZE);
-    channel->seq++;
-    channel->wakes = 0;
-    channel->busy = true;
-    channel->error = (struct pf_error){0};
-    channel->posted_ns = pf_now_ns();
-    channel->finished_ns = 0;
-    channel->timeout_ns = timeout_ns;
-    channel->start_ns = start_ns;
-    channel->deadline_ns = channel->posted_ns + (channel->pidfd >= 0 ? timeout_ns : start_ns);
     atomic_store_explicit(&line->seq, channel->seq, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&region->peer_asleep, memory_order_relaxed)) ring(channel);
@@ -149,14 +177,18 @@ static enum pf_wait answer_need(struct pf_channel *channel, uint64_t need) {
     if (need <= PF_INLINE_CAP || need > channel->max_payload) return broken(channel, "impossible size hint");
     if (need <= channel->response_arena.capacity) return broken(channel, "size hint although there is room");
     int rc = provide(channel, &channel->response_arena, PF_RESPONSE_ARENA, need);
-    if (rc < 0) return broken(channel, "no room for the result");
-    return PF_WAIT_PENDING;
+    if (rc == 0) return PF_WAIT_PENDING;
+    if (rc == -EAGAIN) return broken(channel, "the instance does not read its doorbell");
+    enum pf_wait result = broken(channel, "no room for the result");
+    channel->error.code = -rc; /* the host's own shortage, not the peer's doing */
+    return result;
 }
 
 enum pf_wait pf_channel_step(struct pf_channel *channel) {
     struct pf_response_line *line = &channel->region->response;
     uint64_t seq = atomic_load_explicit(&line->seq, memory_order_acquire);
-    if (seq == channel->last_response) return PF_WAIT_PENDING;
+    /* Nobody is believed before its hello: a call must not be answered by a process that cannot be killed. */
+    if (seq == channel->last_response || channel->pidfd < 0) return PF_WAIT_PENDING;
     uint64_t length = *(volatile uint64_t *)&line->length;
     uint32_t kind = *(volatile uint32_t *)&line->kind;
     uint32_t flags = *(volatile uint32_t *)&line->flags;
@@ -177,12 +209,17 @@ enum pf_wait pf_channel_step(struct pf_channel *channel) {
     return PF_WAIT_REPLY;
 }
 
-/* The first message: the kernel says which process wrote it. */
-static enum pf_wait accept_hello(struct pf_channel *channel, pid_t pid) {
+/* The first message: the kernel says which process wrote it. One with CAP_SYS_ADMIN may name another, so the parent counts. */
+static enum pf_wait adopt(struct pf_channel *channel, pid_t pid) {
     if (pid <= 0) return broken(channel, "hello without credentials");
     cleanup_fd int pidfd = pf_pidfd_open(pid);
-    if (pidfd < 0) return PF_WAIT_DEAD;
-    if (channel->parent && pf_parent_of(pid) != channel->parent)
+    if (pidfd < 0) {
+        pf_fail(&channel->error, pidfd, "pidfd", NULL);
+        return PF_WAIT_DEAD;
+    }
+    pid_t parent = pf_parent_of(pid);
+    if (parent == -ESRCH) return PF_WAIT_DEAD;
+    if (parent != (channel->parent ? channel->parent : getpid()))
         return broken(channel, "hello from a process of another parent");
     channel->pid = pid;
     channel->pidfd = pf_fd_take(&pidfd);
@@ -190,85 +227,84 @@ static enum pf_wait accept_hello(struct pf_channel *channel, pid_t pid) {
     return PF_WAIT_PENDING;
 }
 
+/* Confinement failed in the peer, which is about to exit; if it does not, it is known well enough to be killed. */
 static enum pf_wait accept_failure(struct pf_channel *channel, const struct pf_packet *packet, const char *body) {
-    channel->error.code = packet->msg.a;
-    channel->error.step = "confinement";
-    size_t size = packet->body_len < sizeof channel->error.detail ? packet->body_len : sizeof channel->error.detail - 1;
-    memcpy(channel->error.detail, body, size); /* "step\0detail" */
-    channel->error.detail[size] = 0;
+    struct pf_error *error = &channel->error;
+    enum pf_wait result = adopt(channel, packet->pid);
+    if (result == PF_WAIT_PROTOCOL) return result;
+    *error = (struct pf_error){.code = packet->msg.a > 0 ? packet->msg.a : EPROTO, .step = "confinement"};
+    size_t size = packet->body_len < sizeof error->detail ? packet->body_len : sizeof error->detail - 1;
+    memcpy(error->detail, body, size); /* "step\0detail" */
     return PF_WAIT_DEAD;
 }
 
 static enum pf_wait read_message(struct pf_channel *channel, bool *empty) {
-    char body[sizeof channel->error.detail];
+    char body[256]; /* what pf_send_failed writes at most */
     struct pf_packet packet;
-    bool known = channel->pidfd >= 0;
-    int rc = pf_recv(channel->doorbell, &packet, body, sizeof body, 0, !known, MSG_DONTWAIT);
+    int rc = pf_recv(channel->doorbell, &packet, body, sizeof body, 0, true, MSG_DONTWAIT);
     *empty = rc == -EAGAIN;
-    if (rc == -EAGAIN || rc == -EINTR) return PF_WAIT_PENDING;
+    if (rc == -EAGAIN) return PF_WAIT_PENDING;
     if (rc == -EPROTO) return broken(channel, "unknown message on the doorbell");
     if (rc <= 0) return PF_WAIT_DEAD;
-    if (packet.msg.type == PF_BELL) return PF_WAIT_PENDING;
-    if (!known && packet.msg.type == PF_HELLO) return accept_hello(channel, packet.pid);
+    bool known = channel->pidfd >= 0;
+    if (known && packet.msg.type == PF_BELL) return PF_WAIT_PENDING;
+    if (!known && packet.msg.type == PF_HELLO) return adopt(channel, packet.pid);
     if (!known && packet.msg.type == PF_FAILED) return accept_failure(channel, &packet, body);
     return broken(channel, "unknown message on the doorbell");
 }
 
+/* A reply that was complete before the end still counts. The process may have closed its doorbell and live. */
+static enum pf_wait ended(struct pf_channel *channel) {
+    enum pf_wait last = pf_channel_step(channel);
+    if (last != PF_WAIT_PENDING) return last;
+    pf_channel_kill(channel);
+    return PF_WAIT_DEAD;
+}
+
 enum pf_wait pf_channel_ring_received(struct pf_channel *channel) {
+    if (++channel->wakes > PF_MAX_WAKES) return broken(channel, "a storm of wake-ups");
+    enum pf_wait result = PF_WAIT_PENDING;
     bool empty = false;
-    while (!empty) {
-        if (++channel->wakes > PF_MAX_WAKES) return broken(channel, "a storm of wake-ups");
-        enum pf_wait result = read_message(channel, &empty);
-        if (result == PF_WAIT_DEAD) {
-            /* A reply that was complete before the end still counts. */
-            enum pf_wait last = pf_channel_step(channel);
-            return last == PF_WAIT_PENDING ? PF_WAIT_DEAD : last;
-        }
-        if (result != PF_WAIT_PENDING) return result;
+    for (uint32_t n = 0; n < PF_BELL_BATCH && !empty && result == PF_WAIT_PENDING; n++) {
+        result = read_message(channel, &empty);
+        if (result == PF_WAIT_DEAD) return ended(channel);
+        /* The first bell is mostly the only one: looking at once spares the read that would find nothing. */
+        if (result == PF_WAIT_PENDING) result = pf_channel_step(channel);
     }
-    return pf_channel_step(channel);
+    return result;
 }
 
 void pf_channel_want_bell(struct pf_channel *channel) {
     atomic_store_explicit(&channel->region->host_asleep, 1, memory_order_seq_cst);
 }
 
-static void sleep_until_event(struct pf_channel *channel, uint64_t remaining, bool *rung, bool *ended, int *error) {
+static enum pf_wait sleep_once(struct pf_channel *channel, uint64_t remaining) {
     struct pollfd fds[2] = {{.fd = channel->doorbell, .events = POLLIN}, {.fd = channel->pidfd, .events = POLLIN}};
     struct timespec timeout = pf_timespec(remaining);
     int n = ppoll(fds, channel->pidfd >= 0 ? 2 : 1, &timeout, NULL);
-    *error = n < 0 ? errno : 0;
-    *rung = n > 0 && fds[0].revents;
-    *ended = n > 0 && channel->pidfd >= 0 && fds[1].revents;
+    if (n < 0) return errno == EINTR ? PF_WAIT_INTERRUPTED : PF_WAIT_PENDING;
+    enum pf_wait result = n > 0 && fds[0].revents ? pf_channel_ring_received(channel) : PF_WAIT_PENDING;
+    return result == PF_WAIT_PENDING && fds[1].revents ? ended(channel) : result;
 }
 
 static enum pf_wait wait_asleep(struct pf_channel *channel) {
     _Atomic uint32_t *asleep = &channel->region->host_asleep;
-    for (;;) {
-        atomic_store_explicit(asleep, 1, memory_order_seq_cst);
-        enum pf_wait result = pf_channel_step(channel);
-        if (result == PF_WAIT_PENDING) {
-            uint64_t now = pf_now_ns();
-            if (now >= channel->deadline_ns) {
-                pf_channel_kill(channel);
-                result = PF_WAIT_DEADLINE;
-            } else {
-                bool rung, ended;
-                int error;
-                sleep_until_event(channel, channel->deadline_ns - now, &rung, &ended, &error);
-                if (error == EINTR) result = PF_WAIT_INTERRUPTED;
-                if (rung) result = pf_channel_ring_received(channel);
-                if (ended && result == PF_WAIT_PENDING) {
-                    result = pf_channel_step(channel);
-                    if (result == PF_WAIT_PENDING) result = PF_WAIT_DEAD;
-                }
-            }
-        }
-        if (result != PF_WAIT_PENDING) {
-            atomic_store_explicit(asleep, 0, memory_order_relaxed);
-            return result;
+    enum pf_wait result = PF_WAIT_PENDING;
+    while (result == PF_WAIT_PENDING) {
+        atomic_store_explicit(asleep, 1, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst); /* first tell, then look: the peer does both the other way round */
+        result = pf_channel_step(channel);
+        if (result != PF_WAIT_PENDING) break;
+        uint64_t now = pf_now_ns();
+        if (now < channel->deadline_ns) {
+            result = sleep_once(channel, channel->deadline_ns - now);
+        } else {
+            pf_channel_kill(channel);
+            result = PF_WAIT_DEADLINE;
         }
     }
+    atomic_store_explicit(asleep, 0, memory_order_relaxed);
+    return result;
 }
 
 enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns) {
@@ -300,5 +336,6 @@ bool pf_channel_was_taken(const struct pf_channel *channel) {
 }
 
 int pf_channel_kill(struct pf_channel *channel) {
-    return channel->pidfd < 0 ? -ESRCH : pf_pidfd_kill(channel->pidfd, SIGKILL);
+    int pidfd = channel->pidfd;
+    return pidfd < 0 ? -ESRCH : pf_pidfd_kill(pidfd, SIGKILL);
 }

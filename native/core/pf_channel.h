@@ -15,7 +15,9 @@
 #include "pf_spin.h"
 
 #define PF_ID_POOL 256u
-#define PF_MAX_WAKES 64u /* wake-ups that one call may cause before it counts as a storm */
+#define PF_MAX_WAKES 64u  /* wake-ups that one call may cause before it counts as a storm */
+#define PF_BELL_BATCH 64u /* messages read at one wake-up: honest calls may leave one behind each */
+#define PF_MAX_NS (UINT64_C(1) << 62)
 
 enum pf_wait {
     PF_WAIT_PENDING = 0,
@@ -35,15 +37,15 @@ struct pf_reply {
 struct pf_channel {
     struct pf_region *region; /* owned mapping */
     int doorbell;             /* owned */
-    int pidfd;                /* owned, -1 until the peer said hello */
+    _Atomic int pidfd;        /* owned, -1 until the peer said hello; atomic for pf_channel_kill */
     pid_t pid;                /* 0 until then */
-    pid_t parent;             /* whose child the peer has to be */
+    pid_t parent;             /* whose child the peer has to be; 0: this process's own */
     uint64_t max_payload;
     uint64_t seq;           /* of the request that was posted last */
     uint64_t last_response; /* what the response line's seq was when it was last believed */
     uint64_t posted_ns;
     uint64_t start_ns; /* how long the peer may take until it says hello */
-    uint64_t timeout_ns;
+    uint64_t timeout_ns; /* at most PF_MAX_NS, as the one above */
     uint64_t deadline_ns; /* of the call in flight; moves once, at the hello of a new peer */
     uint64_t finished_ns;
     uint32_t wakes;
@@ -62,7 +64,12 @@ struct pf_channel {
 int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd, int *peer_doorbell);
 void pf_channel_close(struct pf_channel *channel);
 
-/* Publishes a request. -EBUSY: one is in flight. -EPROTO: the peer wrote when it had no right to. */
+/* For a forked child of the host: closes descriptors only. The mappings did not come along, and something else may be where
+ * they were. */
+void pf_channel_forget(struct pf_channel *channel);
+
+/* Publishes a request. -EBUSY: one is in flight. -EPROTO: the peer wrote when it had no right to, or reads nothing. Times
+ * beyond PF_MAX_NS count as that. After any other outcome than a reply that was taken, the channel stays busy for good. */
 int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
                     uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns);
 

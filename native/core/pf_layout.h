@@ -66,7 +66,7 @@ struct pf_region {
     _Alignas(64) struct pf_response_line response;
     _Alignas(64) _Atomic uint32_t host_asleep; /* writer: host */
     _Alignas(64) _Atomic uint32_t peer_asleep; /* writer: peer */
-    _Atomic uint64_t taken;                    /* writer: peer; the last request whose handler was entered */
+    _Alignas(64) _Atomic uint64_t taken;       /* writer: peer; the last request whose handler was entered */
     _Alignas(4096) uint8_t request_bytes[PF_INLINE_CAP];
     _Alignas(4096) uint8_t response_bytes[PF_INLINE_CAP];
 };

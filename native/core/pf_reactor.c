@@ -14,7 +14,7 @@
 #define PF_WAKE_TOKEN UINT64_MAX
 
 int pf_reactor_open(struct pf_reactor *reactor) {
-    *reactor = (struct pf_reactor){.epoll = -1, .wake = -1};
+    *reactor = (struct pf_reactor){.epoll = -1, .wake = -1, .until = UINT64_MAX};
     cleanup_fd int epoll = epoll_create1(EPOLL_CLOEXEC);
     cleanup_fd int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (epoll < 0 || wake < 0) return -errno;
@@ -54,6 +54,7 @@ static int reserve(struct pf_reactor *reactor) {
 }
 
 static int add_locked(struct pf_reactor *reactor, uint64_t token, int fd, struct pf_channel *channel) {
+    if (token == PF_WAKE_TOKEN) return -EINVAL;
     if (find(reactor, token)) return -EEXIST;
     int rc = reserve(reactor);
     if (rc < 0) return rc;
@@ -90,18 +91,16 @@ static int listen_for_bell(struct pf_reactor *reactor, const struct pf_watch *wa
 int pf_reactor_arm(struct pf_reactor *reactor, uint64_t token) {
     pthread_mutex_lock(&reactor->lock);
     struct pf_watch *watch = find(reactor, token);
-    int rc = watch && watch->channel ? 0 : -ENOENT;
-    bool sooner = true;
+    int rc = watch && watch->channel ? listen_for_bell(reactor, watch) : -ENOENT;
+    bool sooner = false;
     if (rc == 0) {
-        uint64_t deadline = watch->channel->deadline_ns;
-        for (size_t i = 0; i < reactor->count; i++)
-            sooner = sooner && !(reactor->watches[i].armed && reactor->watches[i].deadline_ns <= deadline);
         watch->armed = true;
-        watch->deadline_ns = deadline;
-        rc = listen_for_bell(reactor, watch);
+        watch->deadline_ns = watch->channel->deadline_ns;
+        sooner = watch->deadline_ns < reactor->until;
+        if (sooner) reactor->until = watch->deadline_ns;
     }
     pthread_mutex_unlock(&reactor->lock);
-    return rc == 0 && sooner ? pf_reactor_wake(reactor) : rc;
+    return sooner ? pf_reactor_wake(reactor) : rc;
 }
 
 bool pf_reactor_disarm(struct pf_reactor *reactor, uint64_t token) {
@@ -118,11 +117,15 @@ int pf_reactor_wake(struct pf_reactor *reactor) {
     return write(reactor->wake, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-static uint64_t next_deadline(struct pf_reactor *reactor, uint64_t until) {
+/* When to look again: at the earliest deadline. A time that was agreed on before and is still to come is kept although its
+ * call is over: one needless look then is cheaper than a wake-up for each call that is armed meanwhile. */
+static uint64_t next_look(struct pf_reactor *reactor, uint64_t now, uint64_t until) {
     pthread_mutex_lock(&reactor->lock);
+    if (reactor->until > now && reactor->until < until) until = reactor->until;
     for (size_t i = 0; i < reactor->count; i++)
         if (reactor->watches[i].armed && reactor->watches[i].deadline_ns < until)
             until = reactor->watches[i].deadline_ns;
+    reactor->until = until;
     pthread_mutex_unlock(&reactor->lock);
     return until;
 }
@@ -168,8 +171,9 @@ static int collect_deadlines(struct pf_reactor *reactor, struct pf_event *events
 int pf_reactor_wait(struct pf_reactor *reactor, struct pf_event *events, int room, uint64_t timeout_ns) {
     enum { BATCH = 64 };
     struct epoll_event ready[BATCH];
+    if (room < 2) return -EINVAL;
     uint64_t now = pf_now_ns();
-    uint64_t until = next_deadline(reactor, timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns);
+    uint64_t until = next_look(reactor, now, timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns);
     struct timespec timeout = pf_timespec(until > now ? until - now : 0);
     int half = room / 2 < BATCH ? room / 2 : BATCH; /* the other half is for deadlines */
     int n = (int)syscall(SYS_epoll_pwait2, reactor->epoll, ready, half, until == UINT64_MAX ? NULL : &timeout, NULL, 0);

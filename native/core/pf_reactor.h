@@ -34,12 +34,14 @@ struct pf_reactor {
     pthread_mutex_t lock;
     struct pf_watch *watches; /* owned; unordered, found by token */
     size_t count, room;
+    uint64_t until; /* when the waiting thread looks again by itself; UINT64_MAX: never */
 };
 
 int pf_reactor_open(struct pf_reactor *reactor);
 void pf_reactor_close(struct pf_reactor *reactor);
 
-/* Tokens are the caller's and unique. A channel is added once and armed for each call. */
+/* Tokens are the caller's, unique, and not UINT64_MAX. A channel is added once and armed for each call. Remove before the
+ * descriptor or the channel is closed: its number may be another's a moment later. */
 int pf_reactor_add(struct pf_reactor *reactor, uint64_t token, int fd, struct pf_channel *channel);
 int pf_reactor_remove(struct pf_reactor *reactor, uint64_t token);
 int pf_reactor_arm(struct pf_reactor *reactor, uint64_t token);
@@ -49,7 +51,7 @@ bool pf_reactor_disarm(struct pf_reactor *reactor, uint64_t token);
 
 int pf_reactor_wake(struct pf_reactor *reactor);
 
-/* Up to `room` events; 0 at the timeout (UINT64_MAX: none) or when woken; -EINTR. */
+/* Up to `room` (at least 2) events; 0 at the timeout (UINT64_MAX: none), when woken, or for nothing; -EINTR. */
 int pf_reactor_wait(struct pf_reactor *reactor, struct pf_event *events, int room, uint64_t timeout_ns);
 
 #endif

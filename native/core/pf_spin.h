@@ -37,6 +37,7 @@ static inline bool pf_spin_until_changed(struct pf_spin *spin, _Atomic uint64_t 
 
 /* Tells the budget how long the whole wait took. */
 static inline void pf_spin_learn(struct pf_spin *spin, uint64_t waited_ns, uint64_t limit_ns) {
+    if (limit_ns > UINT32_MAX) limit_ns = UINT32_MAX;
     if (waited_ns < limit_ns + PF_WAKE_UP_NS)
         spin->budget_ns = (uint32_t)limit_ns;
     else
