@@ -1,0 +1,167 @@
+"""`kill -9` at random moments: of the host, and of whatever is below it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import pyfaas
+
+from .holdings import MB, Holdings, descendants, is_zombie, reap, subreaper, wait_until
+
+pytestmark = pytest.mark.leaks
+
+HOST = """
+import os, threading, time
+import pyfaas
+
+def handler(event, context):
+    if event == "hang":
+        import signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+        while True:
+            pass
+    if event == "daemon" and os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+    if event == "crash":
+        os.abort()
+    return "x" * 100_000
+
+rt = pyfaas.Runtime(max_concurrency=8)
+warm = rt.register("warm", code=handler, timeout=0.2, processes=16)
+cold = rt.register("cold", code=handler, timeout=0.2, processes=16, reuse=1)
+
+def work(fn, event):
+    while True:
+        fn.call(event)
+
+for fn in (warm, cold):
+    for event in ("echo", "hang", "daemon", "crash"):
+        threading.Thread(target=work, args=(fn, event), daemon=True).start()
+print("at work", flush=True)
+number = 0
+while True:
+    number += 1
+    rt.register("new", code=pyfaas.Source(f"def handler(event, context): return {number}")).call({})
+"""
+
+ROUNDS = 20
+LIMIT = 1.0  # seconds after the host's death
+
+
+def survivors(before: set[int]) -> set[int]:
+    """Processes below us that were not there before, without those that ended: we wait for these."""
+    new = descendants() - before
+    reap(new)
+    return {pid for pid in new if not is_zombie(pid)}
+
+
+def describe(pids: set[int]) -> str:
+    lines = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            state = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()[:7]
+            lines.append(f"{command[:100]} {state}")
+    return "\n".join(lines)
+
+
+def die_at(delay: float, folder: pathlib.Path) -> None:
+    """Start a host, kill it after `delay` seconds, and look at what it leaves behind."""
+    before = descendants()
+    host = subprocess.Popen(
+        [sys.executable, "-c", HOST],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.DEVNULL,
+    )
+    time.sleep(delay)
+    assert host.poll() is None, f"the host ended by itself: {host.returncode}"
+    host.kill()
+    host.wait()
+    gone = wait_until(lambda: not survivors(before), LIMIT)
+    left = survivors(before)
+    text = describe(left)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert gone, f"alive {LIMIT} s after the host was killed at {delay:.3f} s:\n{text}"
+    assert not os.listdir(folder)
+
+
+def test_killed_host_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    with subreaper():
+        # The first moments, when the tree is being built, are as many as those at full load.
+        for number in range(ROUNDS):
+            die_at(chance.uniform(0, 0.5) if number % 2 else chance.uniform(0.5, 2.0), tmp_path)
+
+
+def test_calls_survive_deaths_below() -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    with pyfaas.Runtime(max_concurrency=4) as rt:
+        fn = rt.register("f", code=echo, timeout=10)
+        fn.invoke(0)
+        done = threading.Event()
+        wrong: list[str] = []
+
+        def call() -> None:
+            number = 0
+            while not done.is_set():
+                number += 1
+                outcome = fn.call(number)
+                if outcome.ok and outcome.value != number:
+                    wrong.append(f"{outcome.value!r} instead of {number}")
+                elif not outcome.ok and not isinstance(outcome.error, pyfaas.InstanceCrashed):
+                    wrong.append(repr(outcome.error))
+
+        callers = [threading.Thread(target=call) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        for _ in range(40):
+            time.sleep(chance.uniform(0.01, 0.2))
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(chance.choice(sorted(descendants())), signal.SIGKILL)
+        done.set()
+        for caller in callers:
+            caller.join(30)
+            assert not caller.is_alive(), "a call never ended"
+        assert not wrong, wrong[:5]
+        assert wait_until(lambda: fn.call(7).value == 7, 5)
+
+
+def test_deaths_below_leave_nothing() -> None:
+    def kill_one_of(rt: pyfaas.Runtime, fn: pyfaas.Function, number: int) -> None:
+        below = sorted(descendants())
+        os.kill(below[number % len(below)], signal.SIGKILL)
+        assert wait_until(lambda: fn.call(1).ok, 10), rt
+
+    with pyfaas.Runtime() as rt:
+        fn = rt.register("f", code=echo, timeout=10)
+        fn.invoke(0)
+        for number in range(8):
+            kill_one_of(rt, fn, number)
+        before = Holdings.now()
+        for number in range(40):
+            kill_one_of(rt, fn, number)
+        wait_until(lambda: not Holdings.now().grown_since(before, 5 * MB), 5)
+        assert not Holdings.now().grown_since(before, 5 * MB)
+
+
+def echo(event: object, context: object) -> object:
+    return event
