@@ -217,6 +217,12 @@ static PyObject *channel_close(PyObject *op, PyObject *unused) {
     return Py_NewRef(Py_None);
 }
 
+static PyObject *channel_forget(PyObject *op, PyObject *unused) {
+    (void)unused;
+    close_now((struct pf_channel_object *)op);
+    return Py_NewRef(Py_None);
+}
+
 static PyObject *channel_fileno(PyObject *op, PyObject *unused) {
     (void)unused;
     return PyLong_FromLong(((struct pf_channel_object *)op)->channel.doorbell);
@@ -276,6 +282,7 @@ static PyMethodDef methods[] = {
     {"release_peer", channel_release_peer, METH_NOARGS, "Closes the ends that were sent to the peer."},
     {"kill", channel_kill, METH_NOARGS, "SIGKILL by pidfd; False if there is nobody to kill."},
     {"close", channel_close, METH_NOARGS, "Kills the peer and lets everything go; idempotent."},
+    {"forget", channel_forget, METH_NOARGS, "Lets everything go without a kill: for a forked child of the host."},
     {"fileno", channel_fileno, METH_NOARGS, "The doorbell."},
     {NULL, NULL, 0, NULL},
 };

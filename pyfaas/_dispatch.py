@@ -1,0 +1,250 @@
+"""What happens to an invocation: authorise → resolve → admit → acquire → call → classify.
+
+`invoke` is the short way for the case that nothing special happens; everything else goes through `_Call`, which knows
+all that can.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from pyfaas import _native
+from pyfaas._ipc import channel as replies
+from pyfaas._ipc import frames
+from pyfaas._ipc.values import MalformedValue, UnsupportedValue, decode, encode, encode_trusted
+from pyfaas._observe import lines
+from pyfaas._pool.version import START_ATTEMPTS
+from pyfaas.errors import InstanceCrashed, InvalidEvent, PyFaasError, RuntimeClosed
+from pyfaas.model import Outcome, Report
+
+if TYPE_CHECKING:
+    from pyfaas._pool.pool import Instance, Pool, Version
+
+_MS = 1_000_000
+
+
+def invoke(pool: Pool, version: Version, event: Any) -> Any:
+    """Run an invocation and return its value, or raise its error."""
+    if version.trusted:
+        return Call(pool, version, event).run().unwrap()
+    try:
+        payload = encode(event)
+    except UnsupportedValue as error:
+        raise InvalidEvent(str(error)) from None
+    if len(payload) <= version.max_payload:
+        instance = pool.take_idle(version)
+        if instance is not None:
+            instance.log.mark()
+            reply = instance.channel.call(
+                frames.EVENT, payload, version.timeout_ns, version.start_ns, pool.spin_ns()
+            )
+            if type(reply) is bytes:
+                try:
+                    value = decode(reply)
+                except MalformedValue:
+                    reply = (_native.WAIT_REPLY, frames.RESULT, reply)
+                else:
+                    pool.give_back(instance)
+                    return value
+            return Call(pool, version, event, payload=payload).conclude(instance, reply).unwrap()
+    return Call(pool, version, event, payload=payload).run().unwrap()
+
+
+class Call:
+    """One invocation and everything that may become of it.
+
+    `report=True` collects what an `Outcome` shows beside value and error; it costs about 50 µs.
+    """
+
+    __slots__ = ("_cold", "_cpu_ns", "_kind", "_payload", "_pool", "_report", "_version")
+
+    def __init__(
+        self, pool: Pool, version: Version, event: Any, *, payload: bytes | None = None, report: bool = False
+    ) -> None:
+        self._pool = pool
+        self._version = version
+        self._report = report
+        self._cold = False
+        self._cpu_ns = 0
+        if payload is None:
+            self._kind, self._payload = _encode(version, event)
+        else:
+            self._kind, self._payload = frames.EVENT, payload
+
+    @property
+    def version(self) -> Version:
+        """What runs."""
+        return self._version
+
+    # In the caller's own thread
+
+    def run(self) -> Outcome[Any]:
+        """Run to the end.
+
+        Raises:
+            Throttled, RuntimeClosed, InitError: There was no instance to run it.
+            InstanceCrashed: As the reason for that, with reason `runtime`, after a few attempts.
+        """
+        for attempt in range(START_ATTEMPTS):
+            instance = self._pool.take_idle(self._version) or self._pool.lease(self._version)
+            try:
+                self.begin(instance)
+                reply = instance.channel.call(*self._request())
+            except OSError:
+                reply = (_native.WAIT_DEAD, -1, b"")  # the template or the doorbell went away meanwhile
+            except BaseException:  # an interrupt in the wait: the instance was killed, nobody waits any more
+                self._end(instance, error=True)
+                raise
+            if attempt < START_ATTEMPTS - 1 and self.never_started(instance, reply):
+                self._pool.lost(instance)
+                continue
+            return self.conclude(instance, reply)
+        raise AssertionError("unreachable")
+
+    # In steps, for whoever does not want to wait
+
+    def begin(self, instance: Instance) -> None:
+        """Get an instance ready for `channel.call` or `post`."""
+        self._cold = instance.fresh
+        instance.log.mark()
+        if instance.fresh:
+            instance.fork()
+        elif self._report:
+            if instance.channel.log_pending:  # of the invocation before, which did not ask for its output
+                instance.log.sync()
+                instance.log.mark()
+            self._cpu_ns = instance.cpu_ns()
+
+    def post(self, instance: Instance) -> None:
+        """Publish the request; a reactor waits for the reply."""
+        instance.channel.post(*self._request())
+
+    def never_started(self, instance: Instance, reply: Any) -> bool:
+        """Whether the instance ended before it took the request, through nobody's fault: another can have it."""
+        if type(reply) is bytes or reply[0] != _native.WAIT_DEAD or self._pool.closed is not None:
+            return False
+        failed = instance.channel.error[0]
+        self._settle(instance)
+        return not failed and not instance.channel.was_taken
+
+    def conclude(self, instance: Instance, reply: Any) -> Outcome[Any]:
+        """Turn what the channel returned into an outcome, and give the instance back or up."""
+        self._settle(instance)
+        wait, kind, payload = (_native.WAIT_REPLY, frames.RESULT, reply) if type(reply) is bytes else reply
+        if wait == _native.WAIT_REPLY:
+            try:
+                return self._replied(instance, kind, payload)
+            except MalformedValue as error:
+                instance.channel.kill()
+                return self._broke(instance, str(error))
+        return self._died(instance, wait)
+
+    def conclude_cancelled(self, instance: Instance) -> None:
+        """End an invocation that nobody waits for any more; its instance was killed."""
+        self._settle(instance)
+        self._end(instance, error=True)
+
+    def _request(self) -> tuple[int, bytes, int, int, int]:
+        version = self._version
+        return self._kind, self._payload, version.timeout_ns, version.start_ns, self._pool.spin_ns()
+
+    def _settle(self, instance: Instance) -> None:
+        if instance.fresh:
+            if instance.channel.pid:
+                self._pool.started(instance)
+            else:
+                instance.fresh = False
+                self._pool.not_started(instance)
+
+    def _replied(self, instance: Instance, kind: int, payload: bytes) -> Outcome[Any]:
+        request_id = str(uuid.UUID(bytes=instance.channel.request_id))
+        if kind in (frames.RESULT, frames.PICKLE):
+            value, error = replies.value_of(kind, payload, trusted=self._version.trusted), None
+            logs = self._logs(instance) if self._report else ""
+        else:
+            logs = self._logs(instance)
+            value, error = None, replies.error_of(kind, payload, request_id, logs)
+        outcome = self._outcome(instance, request_id, value, error, logs)
+        self._pool.give_back(instance, error=error is not None, cold=self._cold)
+        return outcome
+
+    def _died(self, instance: Instance, wait: int) -> Outcome[Any]:
+        request_id = str(uuid.UUID(bytes=instance.channel.request_id))
+        if not instance.channel.pid:
+            instance.template.give_up()  # it did not fork, or not in time: the next call gets another
+        instance.wait_exited()
+        logs = self._logs(instance)
+        error: PyFaasError
+        if self._pool.closed is not None and wait == _native.WAIT_DEAD:
+            error = RuntimeClosed(f"{self._pool.closed}: the invocation was ended", request_id=request_id)
+        else:
+            error = instance.error_of_death(wait, request_id, self._version.config.timeout, logs)
+        outcome = self._outcome(instance, request_id, None, error, logs)
+        self._end(instance, error=True)
+        return outcome
+
+    def _broke(self, instance: Instance, detail: str) -> Outcome[Any]:
+        request_id = str(uuid.UUID(bytes=instance.channel.request_id))
+        logs = self._logs(instance)
+        outcome = self._outcome(instance, request_id, None, replies.broken(detail, request_id, logs), logs)
+        self._end(instance, error=True)
+        return outcome
+
+    def _end(self, instance: Instance, *, error: bool) -> None:
+        self._settle(instance)
+        self._pool.lost(instance, ended=error, cold=self._cold)
+
+    def _logs(self, instance: Instance) -> str:
+        if instance.exit is None and instance.channel.log_pending:
+            instance.log.sync()
+        logs = instance.log.take()
+        return instance.template.take_init_logs() + logs if self._cold else logs
+
+    def _outcome(
+        self, instance: Instance, request_id: str, value: Any, error: PyFaasError | None, logs: str
+    ) -> Outcome[Any]:
+        if not self._report:
+            return Outcome(request_id=request_id, value=value, error=error)
+        report = self._measure(instance)
+        text = "".join(
+            (
+                lines.start_line(request_id),
+                logs if not logs or logs.endswith("\n") else logs + "\n",
+                lines.end_line(request_id),
+                lines.report_line(request_id, report),
+            )
+        )
+        return Outcome(request_id=request_id, value=value, error=error, logs=text, report=report)
+
+    def _measure(self, instance: Instance) -> Report:
+        duration_ms = instance.channel.duration_ns / _MS
+        return Report(
+            duration_ms=duration_ms,
+            billed_ms=lines.billed_ms(duration_ms),
+            memory_mb=self._version.config.memory,
+            max_memory_mb=instance.max_memory_mb(self._pool.now_ns()),
+            cpu_ms=max(0, instance.cpu_ns() - self._cpu_ns) / _MS,
+            cold=self._cold,
+            init_ms=instance.template.init_ns / _MS if self._cold else None,
+        )
+
+
+def _encode(version: Version, event: Any) -> tuple[int, bytes]:
+    try:
+        kind, payload = encode_trusted(event) if version.trusted else (frames.EVENT, encode(event))
+    except UnsupportedValue as error:
+        raise InvalidEvent(str(error)) from None
+    if len(payload) > version.max_payload:
+        text = f"'{version.name}': the event is {len(payload):,} bytes; the limit is {version.max_payload:,}"
+        raise InvalidEvent(f"{text} (max_payload=… raises it)")
+    return kind, payload
+
+
+def outcome_of_refusal(error: PyFaasError) -> Outcome[Any]:
+    """Return the outcome of an invocation that never ran."""
+    return Outcome(request_id=error.request_id or str(uuid.UUID(bytes=os.urandom(16), version=4)), error=error)
+
+
+__all__ = ["Call", "invoke", "outcome_of_refusal"]

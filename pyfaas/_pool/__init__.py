@@ -1,0 +1,1 @@
+"""Who can run an invocation: instances, the processes above them, and the decisions about both."""

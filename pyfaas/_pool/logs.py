@@ -1,0 +1,72 @@
+"""What a function writes: a pipe that its warden pumps into a ring, which the host reads when an invocation has ended."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pyfaas import _native
+from pyfaas._ipc import control
+
+if TYPE_CHECKING:
+    from pyfaas._pool.warden import Warden
+
+#: How long the host waits for the warden to empty a pipe.
+_SYNC_SECONDS = 0.25
+
+
+class LogPipe:
+    """The output of one process. `mark()` before an invocation, `take()` after it.
+
+    The warden holds the reading end; the host reads the ring, so that it needs no descriptor for it.
+    """
+
+    __slots__ = ("_ring", "_start", "_warden", "token", "write_end")
+
+    def __init__(self, warden: Warden, token: int) -> None:
+        self.token = token
+        self._warden = warden
+        self._start = 0
+        self._ring = _native.LogRing()
+        read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            os.set_blocking(read_end, False)
+            warden.send(control.ADOPT, token, fds=(read_end, self._ring.fileno()))
+        except BaseException:
+            self.release_write_end()
+            self._ring.close()
+            raise
+        finally:
+            os.close(read_end)
+        self._ring.release_fd()
+
+    def release_write_end(self) -> None:
+        """Close the end that was sent to the process."""
+        if self.write_end >= 0:
+            os.close(self.write_end)
+            self.write_end = -1
+
+    def mark(self) -> None:
+        """Start here: what was written before belongs to another invocation."""
+        self._start = self._ring.head
+
+    def sync(self) -> None:
+        """Wait until the pipe is empty."""
+        if self._warden.alive:
+            self._ring.sync(self._warden.fileno, self.token, _SYNC_SECONDS)
+
+    def take(self) -> str:
+        """Return what was written since `mark`; of a flood the end, and how much is missing."""
+        data, dropped, self._start = self._ring.read(self._start)
+        text: str = data.decode("utf-8", "backslashreplace")
+        return f"[{dropped:,} bytes of earlier output were dropped]\n{text}" if dropped else text
+
+    def close(self) -> None:
+        """Stop pumping."""
+        self.release_write_end()
+        if self._warden.alive:
+            try:
+                self._warden.send(control.DROP, self.token)
+            except OSError:
+                pass  # the warden is gone, and its descriptors with it
+        self._ring.close()

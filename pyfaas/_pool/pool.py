@@ -1,0 +1,362 @@
+"""Which instance runs an invocation: the pool asks its state machine under a lock and acts outside it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from pyfaas._pool.instance import STATUS_WAIT_SECONDS, Instance
+from pyfaas._pool.reactor import Reactor
+from pyfaas._pool.state import Close, Line, PoolState, QueueFull, Run, Start, Stop
+from pyfaas._pool.template import Template
+from pyfaas._pool.tree import Tree
+from pyfaas._pool.version import Version
+from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed, Throttled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pyfaas._clock import Clock, Timer
+    from pyfaas._config import FunctionConfig, RuntimeConfig
+    from pyfaas._functions.deployment import Deployment
+    from pyfaas._pool.state import Decision
+    from pyfaas.model import FunctionStatistics
+
+#: How long a wait for a reply, or an instance's wait for a request, spins at most: about one blocking wake-up.
+SPIN_NS = 50_000
+
+
+class Waiter(Protocol):
+    """Who waits for an instance. Called outside the lock, from any thread, once."""
+
+    def run(self, instance: Instance) -> None:
+        """Use this warm instance."""
+
+    def start(self) -> None:
+        """Start an instance: there is room for one."""
+
+    def refuse(self, error: PyFaasError) -> None:
+        """Give up."""
+
+
+class Ticket:
+    """A waiter that is a thread."""
+
+    __slots__ = ("_called", "error", "instance")
+
+    def __init__(self) -> None:
+        self.instance: Instance | None = None
+        self.error: PyFaasError | None = None
+        self._called = threading.Lock()
+        self._called.acquire()
+
+    def run(self, instance: Instance) -> None:
+        """See `Waiter`."""
+        self.instance = instance
+        self._called.release()
+
+    def start(self) -> None:
+        """See `Waiter`."""
+        self._called.release()
+
+    def refuse(self, error: PyFaasError) -> None:
+        """See `Waiter`."""
+        self.error = error
+        self._called.release()
+
+    def wait_called(self, seconds: float) -> bool:
+        """Wait; `False` if nobody called in time."""
+        return self._called.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+
+class Pool:
+    """All instances of a Runtime."""
+
+    def __init__(self, config: RuntimeConfig, clock: Clock) -> None:
+        self.closed: str | None = None
+        self.reactor = Reactor()
+        self._tree = Tree(self.reactor)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._state = PoolState(concurrency=config.concurrency, max_queue=config.max_queue)
+        self._cpus = len(os.sched_getaffinity(0))
+        self._versions: dict[Line, Version] = {}
+        self._quiet = threading.Condition(self._lock)
+        self._sweep_timer: Timer | None = None
+        self._tree.start()
+
+    def deploy(self, name: str, config: FunctionConfig, deployment: Deployment) -> Version:
+        """Make a version. Its processes come with its first invocation."""
+        version = Version(
+            name, config, deployment, reactor=self.reactor, tree=self._tree, clock=self._clock
+        )
+        with self._lock:
+            self._check_open()
+            self._versions[version.line] = version
+        return version
+
+    def retire(self, version: Version) -> None:
+        """Let a version end when what it runs, and what waits for it, is done."""
+        with self._lock:
+            decisions = self._state.retire(version.line)
+        self.perform(decisions)
+
+    # Getting an instance
+
+    def take_idle(self, version: Version) -> Instance | None:
+        """Return a warm instance if one is free. The way of nearly every invocation."""
+        with self._lock:
+            slot = self._state.take_idle(version.line)
+        return slot  # type: ignore[return-value]  # every slot of a real pool is an Instance
+
+    def spin_ns(self) -> int:
+        """How long to spin: not at all when more would be runnable than there are CPUs."""
+        return SPIN_NS if 2 * self._state.busy <= self._cpus else 0
+
+    def lease(self, version: Version) -> Instance:
+        """Return an instance: warm, or fresh with its process yet to be forked, after waiting if need be.
+
+        Raises:
+            Throttled: None came free within the function's `queue_timeout`, or too many wait.
+            RuntimeClosed, InitError, …: as `Version.ready_template`.
+        """
+        ticket = Ticket()
+        decision = self._ask(version, ticket)
+        if isinstance(decision, Run):
+            return decision.slot  # type: ignore[return-value]
+        if decision is None:
+            self._queue(version, ticket)
+            if ticket.error is not None:
+                raise ticket.error
+            if ticket.instance is not None:
+                return ticket.instance
+        try:
+            return version.new_instance(version.ready_template())
+        except OSError as error:
+            self.refused(version)
+            raise InstanceCrashed(f"no instance could be started: {error}", reason="runtime") from error
+        except BaseException:
+            self.refused(version)
+            raise
+
+    def enqueue(self, version: Version, waiter: Waiter) -> None:
+        """Have a waiter served now or later; it never raises: the waiter is refused."""
+        try:
+            decision = self._ask(version, waiter)
+        except PyFaasError as error:
+            waiter.refuse(error)
+            return
+        if decision is not None:
+            self.perform([decision])
+
+    def withdraw(self, version: Version, waiter: Waiter) -> bool:
+        """Take a waiter back; `False` if it has been served."""
+        with self._lock:
+            return self._state.withdraw(version.line, waiter)
+
+    # Giving it back
+
+    def give_back(self, instance: Instance, *, error: bool = False, cold: bool = False) -> None:
+        """Count an invocation that ended with a reply, and let the instance serve the next."""
+        line = instance.line
+        with self._lock:
+            counters = line.counters
+            counters.invocations += 1
+            if error or cold:
+                counters.errors += error
+                counters.cold_starts += cold
+            decisions = self._state.give_back(instance, self._clock.monotonic_ns() if line.idle_timeout_ns else 0)
+            if not self._state.busy:
+                self._quiet.notify_all()
+        if decisions:
+            self.perform(decisions)
+        if line.idle_timeout_ns is not None:
+            self._sweep_later(line)
+
+    def lost(self, instance: Instance, *, ended: bool = False, cold: bool = False) -> None:
+        """Note that an instance is gone; `ended`: and an invocation with it. Calling it again does nothing."""
+        with self._lock:
+            if ended:
+                instance.line.counters.ended(error=True, cold=cold)
+            decisions = self._state.lost(instance)
+            if not self._state.busy:
+                self._quiet.notify_all()
+        self._dispose(instance)
+        self.perform(decisions)
+
+    def started(self, instance: Instance) -> None:
+        """Note that a fresh instance has a process, and watch over it."""
+        with self._lock:
+            self._state.has_started(instance.line)
+        instance.on_lost = self._lost_in_idleness
+        instance.settle()
+
+    def not_started(self, instance: Instance) -> None:
+        """Note that a fresh instance never came to life."""
+        with self._lock:
+            self._state.has_started(instance.line)
+
+    def refused(self, version: Version) -> None:
+        """Note that there is no instance for a waiter that was told to start one."""
+        with self._lock:
+            decisions = self._state.refused(version.line)
+            version.line.counters.ended(error=True, cold=True)
+            if not self._state.busy:
+                self._quiet.notify_all()
+        self.perform(decisions)
+
+    def when_exited(self, instance: Instance, call: Callable[[], None]) -> None:
+        """Make a call once an instance's exit status is known, or after a second without it."""
+        if instance.exit is not None or not instance.channel.pid:
+            call()
+            return
+
+        def known() -> None:
+            timer.cancel()
+            call()
+
+        timer = self._clock.call_at(self.now_ns() + int(STATUS_WAIT_SECONDS * 1e9), instance.status_missing)
+        instance.when_exited(known)
+
+    # The whole
+
+    def now_ns(self) -> int:
+        """The clock's time."""
+        return self._clock.monotonic_ns()
+
+    def statistics(self, version: Version) -> FunctionStatistics:
+        """Return the numbers of one version, now."""
+        line = version.line
+        with self._lock:
+            return line.counters.snapshot(
+                starting=line.starting,
+                idle=len(line.idle),
+                busy=line.busy - line.starting,
+                queued=len(line.waiting),
+            )
+
+    def perform(self, decisions: Iterable[Decision]) -> None:
+        """Do what was decided. Never under the lock."""
+        for decision in decisions:
+            if isinstance(decision, Run):
+                decision.waiter.run(decision.slot)
+            elif isinstance(decision, Start):
+                decision.waiter.start()
+            elif isinstance(decision, Stop):
+                self._dispose(decision.slot)  # type: ignore[arg-type]
+            elif isinstance(decision, Close):
+                self._close_version(decision.line)
+
+    def close(self, timeout: float | None) -> None:
+        """Let what was accepted finish, for at most `timeout` s (`None`: as long as its own deadlines allow), then end all."""
+        with self._lock:
+            self.closed = self.closed or "the Runtime is closed"
+            deadline = None if timeout is None else self._clock.monotonic_ns() + int(timeout * 1e9)
+            while self._state.busy or self._state.waiting:
+                if not self._clock.wait(self._quiet, deadline):
+                    break
+            waiters = self._state.abandon()
+            versions = list(self._versions.values())
+            if self._sweep_timer is not None:
+                self._sweep_timer.cancel()
+        for waiter in waiters:
+            waiter.refuse(RuntimeClosed(self.closed))
+        for version in versions:
+            for instance in list(version.instances):
+                instance.channel.kill()
+            version.close()
+        self._tree.close()
+        with self._lock:
+            while self._state.busy and self._clock.wait(self._quiet, self._clock.monotonic_ns() + 1_000_000_000):
+                pass
+        for version in versions:
+            for instance in list(version.instances):
+                self._dispose(instance)
+        self._versions.clear()
+        self.reactor.close()
+
+    def close_soon(self) -> None:
+        """End all in the reactor's thread: for a garbage collector, which may run while any lock is held."""
+        if self.closed is None:
+            self.closed = "the Runtime was not closed, and is gone"
+            self.reactor.run_soon(lambda: self.close(0))
+
+    def forget(self, reason: str) -> None:
+        """In a forked child of the host: close what was inherited and touch nothing that belongs to the parent."""
+        self.closed = reason
+        self._lock = threading.Lock()
+        for line, version in list(self._versions.items()):
+            line.idle.clear()
+            version.forget()
+        self._tree.forget()
+
+    def _check_open(self) -> None:
+        if self.closed is not None:
+            raise RuntimeClosed(self.closed)
+
+    def _ask(self, version: Version, waiter: Waiter) -> Run | Start | None:
+        with self._lock:
+            self._check_open()
+            try:
+                return self._state.ask(version.line, waiter)
+            except QueueFull:
+                limit = self._state.max_queue
+        text = f"'{version.name}': {limit:,} invocations wait already (max_queue={limit}); try again later"
+        raise Throttled(text, retry_after=version.config.timeout)
+
+    def _queue(self, version: Version, ticket: Ticket) -> None:
+        seconds = version.config.max_wait
+        if ticket.wait_called(seconds) or not self.withdraw(version, ticket):
+            ticket.wait_called(0)  # served in the very last moment
+            return
+        with self._lock:
+            version.line.counters.throttled()
+        text = (
+            f"'{version.name}': no instance came free within {seconds:g} s (queue_timeout); "
+            f"{self._state.concurrency} are busy (max_concurrency={self._state.concurrency})"
+        )
+        raise Throttled(text, retry_after=version.config.timeout)
+
+    def _lost_in_idleness(self, instance: Instance) -> None:
+        """The process of an instance ended. If it was busy, whoever waits for its reply finds out by himself."""
+        if instance.state.value == "idle":
+            self.lost(instance)
+
+    def _dispose(self, instance: Instance) -> None:
+        version = self._versions.get(instance.line)
+        if version is not None:
+            version.instances.discard(instance)
+        self.reactor.remove(instance.token)
+        instance.stop()
+
+    def _close_version(self, line: Line) -> None:
+        with self._lock:
+            version = self._versions.pop(line, None)
+        if version is not None:
+            version.close()
+
+    def _sweep_later(self, line: Line) -> None:
+        if line.idle_timeout_ns is not None:
+            with self._lock:
+                if self._sweep_timer is None and self.closed is None:
+                    when = self._clock.monotonic_ns() + line.idle_timeout_ns
+                    self._sweep_timer = self._clock.call_at(when, self._sweep)
+
+    def _sweep(self) -> None:
+        """Stop what has been idle for too long, and come again when the next may be."""
+        now = self._clock.monotonic_ns()
+        stops: list[Decision] = []
+        again: list[int] = []
+        with self._lock:
+            for line in self._versions:
+                decisions, when = self._state.expire(line, now)
+                stops += decisions
+                if when is not None:
+                    again.append(when)
+            going_on = again and self.closed is None
+            self._sweep_timer = self._clock.call_at(min(again), self._sweep) if going_on else None
+        self.perform(stops)
+
+
+__all__ = ["Instance", "Pool", "Template", "Version", "Waiter"]

@@ -1,0 +1,245 @@
+"""The host's view of a template: the process that ran a function's init, and from which its instances are forked."""
+
+from __future__ import annotations
+
+import os
+import threading
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pyfaas import _native
+from pyfaas._ipc import control
+from pyfaas._ipc.channel import ErrorReply, decode_error
+from pyfaas._pool.logs import LogPipe
+from pyfaas._pool.warden import Exit
+from pyfaas.errors import InitError, InstanceCrashed, PyFaasError, SandboxUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfaas._clock import Clock
+    from pyfaas._functions.deployment import Deployment
+    from pyfaas._pool.reactor import Reactor
+    from pyfaas._pool.warden import Warden
+
+#: How long a dead template's exit status may take to arrive; it follows the end of its socket at once.
+_STATUS_WAIT_NS = 1_000_000_000
+
+
+class TemplateState(Enum):
+    """Life cycle of a template."""
+
+    STARTING = "starting"
+    READY = "ready"
+    ENDED = "ended"
+
+
+class Template:
+    """One template process, from its start to its end. Whatever it says about itself is only believed of itself.
+
+    Waits for it with `when_ready`; `error` says why it never became ready.
+    """
+
+    def __init__(self, warden: Warden, reactor: Reactor, clock: Clock, deployment: Deployment) -> None:
+        self.state = TemplateState.STARTING
+        self.warden = warden
+        self.init_ns = 0
+        self.left = 0
+        self.left_text = ""
+        self.error: PyFaasError | None = None
+        self.init_logs = ""
+        self._reactor = reactor
+        self._clock = clock
+        self._deployment = deployment
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+        self._pid = 0
+        self._pidfd = -1
+        self._socket, theirs = _native.socketpair()
+        _native.pass_creds(self._socket)
+        self._token = reactor.new_token()
+        self._timer = clock.call_at(clock.monotonic_ns() + deployment.init_timeout_ns, self._too_slow)
+        try:
+            self._log = LogPipe(warden, self._token)
+            self._deploy(theirs)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(theirs)
+        self._token = reactor.add(self._socket, self._readable)
+
+    def when_ready(self, call: Callable[[], None]) -> None:
+        """Make a call once it is ready or has ended: now, or in the reactor's thread."""
+        with self._lock:
+            if self.state is TemplateState.STARTING:
+                self._waiting.append(call)
+                return
+        call()
+
+    def fork(self, token: int, fds: tuple[int, int, int]) -> None:
+        """Ask for an instance that gets these descriptors: region, doorbell, log pipe (borrowed)."""
+        _native.send(self._socket, control.FORK, token=token, fds=fds)
+
+    def take_init_logs(self) -> str:
+        """Return what init wrote, once."""
+        logs, self.init_logs = self.init_logs, ""
+        return logs
+
+    def close(self) -> None:
+        """Let it end: it exits when its socket closes. Instances go on."""
+        self._timer.cancel()
+        if self._socket >= 0:
+            self._reactor.remove(self._token)
+            if self._pidfd >= 0:
+                _native.pidfd_kill(self._pidfd, 9)
+            self.forget()
+            if self.warden.alive:
+                self._log.close()
+
+    def give_up(self) -> None:
+        """End it, since it does not do its work."""
+        if not self._kill():
+            self._reactor.run_soon(self.lose)
+
+    def lose(self) -> None:
+        """Its warden is gone, and it with it."""
+        self._exited(Exit(above=True))
+
+    def forget(self) -> None:
+        """Close the descriptors and do nothing else, in a forked child of the host."""
+        for fd in (self._socket, self._pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self._socket = self._pidfd = -1
+
+    def _deploy(self, theirs: int) -> None:
+        code = _native.memfd_sealed("pyfaas-code", self._deployment.code)
+        settings = _native.memfd_sealed("pyfaas-settings", self._deployment.settings)
+        try:
+            fds = (theirs, code, settings, self._log.write_end)
+            self.warden.send(control.TEMPLATE, self._token, body=self._deployment.plan, fds=fds)
+        finally:
+            os.close(code)
+            os.close(settings)
+            self._log.release_write_end()
+
+    def _readable(self, _wait: int) -> None:
+        try:
+            while self._socket >= 0:
+                message = _native.recv(self._socket, creds=self._pid == 0)
+                if message is None:
+                    break
+                self._handle(control.Message(*message))
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            self._kill()  # it sent what no honest template sends
+        self._hung_up()
+
+    def _handle(self, message: control.Message) -> None:
+        if message.type == control.HELLO and not self._pid:
+            self._introduce(message.pid)
+        elif message.type == control.READY and self.state is TemplateState.STARTING:
+            self.left, self.init_ns = message.a, max(0, message.b)
+            self.left_text = message.body[:4096].decode("utf-8", "replace")
+            self.init_logs = self._log.take()
+            self._settle(TemplateState.READY, None)
+        elif message.type == control.INIT_ERROR and self.error is None:
+            self.error = _init_error(self._deployment.name, decode_error(message.body))
+        elif message.type == control.FAILED:
+            failure = control.Failure.of(message)
+            self.error = _sandbox_error(failure)
+        else:
+            raise ValueError("unknown message")
+
+    def _introduce(self, pid: int) -> None:
+        pidfd = _native.pidfd_open(pid)
+        if _native.parent_of(pid) != self.warden.pid:
+            os.close(pidfd)
+            raise ValueError("a template of another parent")
+        self._pid, self._pidfd = pid, pidfd
+        self.warden.send(control.ADOPTED, self._log.token, a=pid)
+        self.warden.watch(pid, self._exited)
+
+    def _hung_up(self) -> None:
+        """Its socket ended; how it ended itself follows, and is waited for, since the last log lines come before it."""
+        self._reactor.remove(self._token)
+        when = self._clock.monotonic_ns() + _STATUS_WAIT_NS
+        self._timer.cancel()
+        self._timer = self._clock.call_at(when, self._status_missing)
+        if not self._pid and self.warden.failure is not None:
+            self._exited(None)
+
+    def _status_missing(self) -> None:
+        self._kill()
+        self._reactor.run_soon(lambda: self._exited(None))
+
+    def _too_slow(self) -> None:
+        if self.state is TemplateState.STARTING:
+            seconds = self._deployment.init_timeout_ns / 1e9
+            text = f"init of '{self._deployment.name}' timed out after {seconds:.2f} seconds"
+            self.error = InitError(text, error_type="Sandbox.Timedout", error_message=text)
+            if not self._kill():
+                self._reactor.run_soon(lambda: self._exited(None))
+
+    def _kill(self) -> bool:
+        if self._pidfd < 0:
+            return False
+        _native.pidfd_kill(self._pidfd, 9)
+        return True
+
+    def _exited(self, exit_: Exit | None) -> None:
+        if self.state is TemplateState.ENDED:
+            return
+        error = self.error
+        if self.state is TemplateState.STARTING:
+            logs = self._log.take()
+            error = error or self._early_end(exit_)
+            if isinstance(error, InitError | InstanceCrashed):
+                error.logs = logs
+        self._settle(TemplateState.ENDED, error)
+        self.close()
+
+    def _early_end(self, exit_: Exit | None) -> PyFaasError:
+        name = self._deployment.name
+        if self.warden.failure is not None:
+            return _sandbox_error(self.warden.failure)
+        if exit_ is None or exit_.above or exit_.status is None:
+            text = f"a process above '{name}' ended while its init ran"
+            return InstanceCrashed(text, reason="runtime")
+        code = os.waitstatus_to_exitcode(exit_.status)
+        how = f"exit status {code}" if code >= 0 else f"signal {-code}"
+        text = f"init of '{name}' ended its process: {how}"
+        return InitError(text, error_type="Runtime.ExitError", error_message=text)
+
+    def _settle(self, state: TemplateState, error: PyFaasError | None) -> None:
+        with self._lock:
+            self.state = state
+            self.error = error
+            waiting, self._waiting = self._waiting, []
+        if state is TemplateState.READY:
+            self._timer.cancel()
+        for call in waiting:
+            call()
+
+    def __repr__(self) -> str:
+        return f"<Template {self._deployment.name} {self.state.value} pid={self._pid}>"
+
+
+def _init_error(name: str, reply: ErrorReply) -> InitError:
+    return InitError(
+        f"init of '{name}' failed: {reply.error_type}: {reply.error_message}",
+        error_type=reply.error_type,
+        error_message=reply.error_message,
+        stack_trace=tuple(reply.stack_trace),
+    )
+
+
+def _sandbox_error(failure: control.Failure) -> SandboxUnavailable:
+    return SandboxUnavailable(
+        layer=failure.step,
+        errno=failure.errno,
+        cause=f"{os.strerror(failure.errno)} {failure.detail}".strip(),
+        fix="the process was not started without it",
+    )

@@ -1,0 +1,157 @@
+"""One version of a function, with the processes that it has: its warden and its template."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from pyfaas._pool.instance import Instance
+from pyfaas._pool.state import Line
+from pyfaas._pool.template import Template, TemplateState
+from pyfaas._pool.warden import Warden
+from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfaas._clock import Clock
+    from pyfaas._config import FunctionConfig
+    from pyfaas._functions.deployment import Deployment
+    from pyfaas._pool.reactor import Reactor
+    from pyfaas._pool.tree import Tree
+
+#: How often a call starts the processes anew when those above them die meanwhile.
+START_ATTEMPTS = 3
+_NS = 1_000_000_000
+
+
+class Version:
+    """Code and configuration, frozen, with whatever processes run it now. They are made when they are first needed."""
+
+    def __init__(
+        self,
+        name: str,
+        config: FunctionConfig,
+        deployment: Deployment,
+        *,
+        reactor: Reactor,
+        tree: Tree,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.trusted = config.trusted
+        self.max_payload = config.max_payload
+        self.timeout_ns = int(config.timeout * _NS)
+        self.start_ns = deployment.init_timeout_ns
+        idle_ns = None if config.idle_timeout is None else int(config.idle_timeout * _NS)
+        self.line = Line(name, reuse=config.reuse, idle_timeout_ns=idle_ns)
+        self.instances: set[Instance] = set()
+        self._deployment = deployment
+        self._reactor = reactor
+        self._tree = tree
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._warden: Warden | None = None
+        self._template: Template | None = None
+        self._closed = False
+
+    def template(self) -> Template:
+        """Return the template, started if there is none; it may still be starting."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeClosed(f"'{self.name}' was replaced or its Runtime closed")
+            if self._template is None or self._template.state is TemplateState.ENDED:
+                self._template = self._start_template()
+            return self._template
+
+    def when_ready(self, call: Callable[[Template | PyFaasError], None]) -> None:
+        """Hand over the ready template, or the error that kept it from becoming ready."""
+        try:
+            template = self.template()
+        except PyFaasError as error:
+            call(error)
+            return
+        template.when_ready(lambda: call(_ready_or_error(template)))
+
+    def ready_template(self) -> Template:
+        """Wait for the template.
+
+        Raises:
+            InitError: The function's init failed.
+            InstanceCrashed: The processes above it died, again and again; reason `runtime`.
+        """
+        for attempt in range(START_ATTEMPTS):
+            template = self.template()
+            if template.state is not TemplateState.READY:
+                self._wait(template)
+            outcome = _ready_or_error(template)
+            if isinstance(outcome, Template):
+                return outcome
+            lost = isinstance(outcome, InstanceCrashed) and outcome.reason == "runtime"
+            if not lost or attempt == START_ATTEMPTS - 1:
+                raise outcome
+        raise AssertionError("unreachable")
+
+    def new_instance(self, template: Template) -> Instance:
+        """Make an instance that has no process yet."""
+        instance = Instance(self.line, template, self._reactor.new_token(), self.max_payload)
+        self.instances.add(instance)
+        return instance
+
+    def close(self) -> None:
+        """End all its processes."""
+        with self._lock:
+            self._closed = True
+            warden, template = self._warden, self._template
+            self._warden = self._template = None
+        if template is not None:
+            template.close()
+        if warden is not None:
+            warden.close()
+
+    def forget(self) -> None:
+        """Close descriptors and do nothing else, in a forked child of the host."""
+        for part in (self._warden, self._template, *self.instances):
+            if part is not None:
+                part.forget()
+
+    def _start_template(self) -> Template:
+        try:
+            if self._warden is None or not self._warden.alive:
+                self._warden = Warden(self._reactor, self._tree, self._warden_lost)
+            return Template(self._warden, self._reactor, self._clock, self._deployment)
+        except OSError as error:
+            text = f"cannot start the processes of '{self.name}': {error}"
+            raise InstanceCrashed(text, reason="runtime") from error
+
+    def _warden_lost(self, warden: Warden) -> None:
+        """The warden's children die with it; make sure, and let the next call start anew."""
+        with self._lock:
+            template = self._template
+            if self._warden is warden:
+                self._warden = None
+                self._template = None
+        for instance in list(self.instances):
+            if instance.template.warden is warden:
+                instance.channel.kill()
+        if template is not None and template.warden is warden:
+            template.lose()
+
+    def _wait(self, template: Template) -> None:
+        ready = threading.Lock()
+        ready.acquire()
+        template.when_ready(lambda: ready.release())
+        # The template's own timer ends this wait; the margin is for the case that even that does not come.
+        ready.acquire(timeout=self.start_ns / _NS + 5)
+
+    def __repr__(self) -> str:
+        return f"<Version {self.name} {self._template!r} {self.line!r}>"
+
+
+def _ready_or_error(template: Template) -> Template | PyFaasError:
+    if template.state is TemplateState.READY:
+        return template
+    return template.error or InstanceCrashed(
+        "the template of the function ended before it could be used", reason="runtime"
+    )

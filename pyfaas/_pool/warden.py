@@ -1,0 +1,131 @@
+"""The host's view of a warden: the trusted parent of one function version's processes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyfaas import _native
+from pyfaas._ipc import control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfaas._pool.reactor import Reactor
+    from pyfaas._pool.tree import Tree
+
+#: Exits of processes that have not introduced themselves yet; more than this many at one time are a flood.
+_EARLY_EXITS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended, by the word of the trusted parent that reaped it."""
+
+    status: int | None = None
+    """As of `waitpid`; `None` when nobody could say."""
+    cpu_us: int = 0
+    max_rss_kb: int = 0
+    above: bool = False
+    """Whether it ended because a process above it did."""
+
+
+class Warden:
+    """Speaks with one warden. `on_lost` is called once, when it is gone and all its processes with it."""
+
+    def __init__(self, reactor: Reactor, tree: Tree, on_lost: Callable[[Warden], None]) -> None:
+        self.pid = 0
+        self.failure: control.Failure | None = None
+        self._reactor = reactor
+        self._on_lost = on_lost
+        self._lock = threading.Lock()
+        self._watched: dict[int, Callable[[Exit], None]] = {}
+        self._early: dict[int, Exit] = {}
+        self._socket, theirs = _native.socketpair()
+        _native.pass_creds(self._socket)
+        try:
+            self._token = reactor.add(self._socket, self._readable)
+            tree.start_warden(self._token, theirs)
+        except OSError:
+            self.forget()
+            raise
+        finally:
+            os.close(theirs)
+
+    @property
+    def alive(self) -> bool:
+        """Whether messages can still be sent."""
+        return self._socket >= 0
+
+    @property
+    def fileno(self) -> int:
+        """The control socket, or -1."""
+        return self._socket
+
+    def send(self, kind: int, token: int, *, a: int = 0, body: bytes = b"", fds: tuple[int, ...] = ()) -> None:
+        """Send a message; descriptors are borrowed."""
+        if self._socket < 0:
+            raise BrokenPipeError("the warden is gone")
+        _native.send(self._socket, kind, a=a, token=token, body=body, fds=fds)
+
+    def watch(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
+        """Have `on_exit` called when this child of the warden is reaped, also if that has happened already."""
+        with self._lock:
+            early = self._early.pop(pid, None)
+            if early is None and self._socket >= 0:
+                self._watched[pid] = on_exit
+                return
+        on_exit(early or Exit(above=True))
+
+    def close(self) -> None:
+        """Hang up: the warden kills all its processes and ends."""
+        self._lose()
+
+    def forget(self) -> None:
+        """Close the socket and do nothing else, in a forked child of the host."""
+        if self._socket >= 0:
+            os.close(self._socket)
+        self._socket = -1
+
+    def _readable(self, _wait: int) -> None:
+        try:
+            while self._socket >= 0:
+                message = _native.recv(self._socket, creds=self.pid == 0)
+                if message is None:
+                    break
+                self._handle(control.Message(*message))
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # as good as gone
+        self._lose()
+
+    def _handle(self, message: control.Message) -> None:
+        if message.type == control.HELLO:
+            self.pid = message.pid
+        elif message.type == control.FAILED:
+            self.failure = control.Failure.of(message)
+        elif message.type == control.EXIT:
+            self._exited(message.token, Exit(message.a, message.b, message.c))
+
+    def _exited(self, pid: int, exit_: Exit) -> None:
+        with self._lock:
+            on_exit = self._watched.pop(pid, None)
+            if on_exit is None and len(self._early) < _EARLY_EXITS:
+                self._early[pid] = exit_
+        if on_exit is not None:
+            on_exit(exit_)
+
+    def _lose(self) -> None:
+        with self._lock:
+            if self._socket < 0:
+                return
+            self._reactor.remove(self._token)
+            os.close(self._socket)
+            self._socket = -1
+            watched, self._watched = self._watched, {}
+        for on_exit in watched.values():
+            on_exit(Exit(above=True))
+        self._on_lost(self)

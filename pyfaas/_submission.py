@@ -1,0 +1,178 @@
+"""Invocations that run while their caller does something else: futures whose `cancel` kills, and streams of them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from pyfaas import _native
+from pyfaas._dispatch import Call, outcome_of_refusal
+from pyfaas._pool.version import START_ATTEMPTS
+from pyfaas.errors import InstanceCrashed, PyFaasError
+from pyfaas.model import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pyfaas._pool.pool import Instance, Pool, Template
+
+
+class Submission(Future[Any]):
+    """A `concurrent.futures.Future` of one invocation. `cancel` works until it is done: a running one is killed."""
+
+    def __init__(self, pool: Pool, call: Call, *, outcome: bool) -> None:
+        super().__init__()
+        self._pool = pool
+        self._call = call
+        self._wants_outcome = outcome
+        self._instance: Instance | None = None
+        self._attempts = START_ATTEMPTS
+        self._decision = threading.Lock()  # taken once: by the cancellation or by the result
+        pool.enqueue(call.version, self)
+
+    def cancel(self) -> bool:
+        """Take it out of the queue, or kill the instance that runs it. `False` only if it is done already."""
+        if not self._decision.acquire(blocking=False):
+            return self.cancelled()
+        super().cancel()
+        self.set_running_or_notify_cancel()
+        self._pool.withdraw(self._call.version, self)
+        instance = self._instance
+        if instance is not None:
+            instance.channel.kill()
+        return True
+
+    def running(self) -> bool:
+        """Whether an instance runs it now."""
+        return self._instance is not None and not self.done()
+
+    # Waiter: see pyfaas._pool.pool.Waiter
+
+    def run(self, instance: Instance) -> None:
+        """Post the request to a warm instance."""
+        self._go(instance)
+
+    def start(self) -> None:
+        """Start an instance as soon as the template is ready."""
+        self._call.version.when_ready(self._template_ready)
+
+    def refuse(self, error: PyFaasError) -> None:
+        """End with an error."""
+        self._finish(outcome_of_refusal(error))
+
+    def _template_ready(self, template: Template | PyFaasError) -> None:
+        version = self._call.version
+        if self.cancelled() or isinstance(template, PyFaasError):
+            self._pool.refused(version)
+            if isinstance(template, PyFaasError) and not self._again(template):
+                self.refuse(template)
+            return
+        try:
+            instance = version.new_instance(template)
+        except OSError as error:
+            self._pool.refused(version)
+            self.refuse(InstanceCrashed(f"no instance could be started: {error}", reason="runtime"))
+            return
+        self._go(instance)
+
+    def _again(self, error: PyFaasError) -> bool:
+        """Ask once more when the processes above died through nobody's fault."""
+        self._attempts -= 1
+        lost = isinstance(error, InstanceCrashed) and error.reason == "runtime"
+        if not lost or self._attempts <= 0 or self.cancelled():
+            return False
+        self._pool.enqueue(self._call.version, self)
+        return True
+
+    def _go(self, instance: Instance) -> None:
+        self._instance = instance
+        reactor = self._pool.reactor
+        try:
+            if instance.on_decided is None:
+                reactor.add_channel(instance.token, instance.channel, instance.decided)
+            instance.on_decided = self._decided
+            self._call.begin(instance)
+            self._call.post(instance)
+            reactor.arm(instance.token)
+        except OSError:
+            self._decided(_native.WAIT_DEAD)
+            return
+        if self.cancelled():  # while it was being posted: the kill may have come too early
+            instance.channel.kill()
+
+    def _decided(self, wait: int) -> None:
+        """Conclude a call, in the reactor's thread."""
+        instance = self._instance
+        assert instance is not None
+        reply = instance.channel.take(wait)
+        if type(reply) is bytes or reply[0] == _native.WAIT_REPLY:
+            self._conclude(instance, reply)
+            return
+        self._call.never_started(instance, reply)  # settles it, so that its exit is reported
+        self._pool.when_exited(instance, lambda: self._conclude(instance, reply))
+
+    def _conclude(self, instance: Instance, reply: Any) -> None:
+        if self.cancelled():
+            self._call.conclude_cancelled(instance)
+            return
+        self._attempts -= 1
+        if self._attempts > 0 and self._call.never_started(instance, reply):
+            self._instance = None
+            self._pool.lost(instance)
+            self._pool.enqueue(self._call.version, self)
+            return
+        self._finish(self._call.conclude(instance, reply))
+
+    def _finish(self, outcome: Outcome[Any]) -> None:
+        self._instance = None
+        if not self._decision.acquire(blocking=False):
+            return
+        self.set_running_or_notify_cancel()
+        if self._wants_outcome:
+            self.set_result(outcome)
+        elif outcome.error is not None:
+            self.set_exception(outcome.error)
+        else:
+            self.set_result(outcome.value)
+
+
+def in_order(submit: Callable[[Any], Future[Any]], events: Iterable[Any], window: int) -> Iterator[Any]:
+    """Yield the results of many invocations in the order of their events, `window` of them in flight."""
+    flying: deque[Future[Any]] = deque()
+    try:
+        for event in events:
+            flying.append(submit(event))
+            if len(flying) >= window:
+                yield flying.popleft().result()
+        while flying:
+            yield flying.popleft().result()
+    finally:
+        for future in flying:
+            future.cancel()
+
+
+def as_they_come(submit: Callable[[Any], Future[Any]], events: Iterable[Any], window: int) -> Iterator[Any]:
+    """Yield the results of many invocations as they are done, `window` of them in flight."""
+    done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+    flying: set[Future[Any]] = set()
+
+    def next_done() -> Any:
+        future = done.get()
+        flying.discard(future)
+        return future.result()
+
+    try:
+        for event in events:
+            future = submit(event)
+            flying.add(future)
+            future.add_done_callback(done.put)
+            if len(flying) >= window:
+                yield next_done()
+        while flying:
+            yield next_done()
+    finally:
+        for future in flying:
+            future.cancel()

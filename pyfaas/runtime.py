@@ -1,0 +1,319 @@
+"""The facade: what host apps see. It composes the layers and holds no logic of its own.
+
+>>> import pyfaas
+>>> with pyfaas.Runtime() as rt:
+...     @rt.function(timeout=2)
+...     def greet(event, context):
+...         return {"hello": event["name"]}
+...     greet.invoke({"name": "Ada"})
+{'hello': 'Ada'}
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from pyfaas import _submission
+from pyfaas._clock import SystemClock
+from pyfaas._config import FunctionConfig, RuntimeConfig, function_name
+from pyfaas._dispatch import Call, invoke, outcome_of_refusal
+from pyfaas._functions.code import code_image
+from pyfaas._functions.deployment import deployment
+from pyfaas._observe.statistics import snapshot
+from pyfaas._pool.pool import Pool
+from pyfaas.errors import FunctionNotFound, PyFaasError, RuntimeClosed, SandboxUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Literal, Self
+
+    from pyfaas._clock import Clock
+    from pyfaas._functions.source import Source
+    from pyfaas._pool.pool import Version
+    from pyfaas._worker.context import Context
+    from pyfaas.model import Outcome, Statistics
+
+P = ParamSpec("P")
+R = TypeVar("R")
+LATEST = "$LATEST"
+
+
+class Function(Generic[R]):
+    """A registered function: the way to invoke it. `Runtime.register` and `@rt.function` return it.
+
+    It can be called like the plain function that it was made of, which runs in the host, unconfined: for unit tests.
+    """
+
+    def __init__(self, runtime: Runtime, name: str, code: object) -> None:
+        self.name = name
+        self._runtime = runtime
+        self._pool = runtime._pool
+        self._plain = code if callable(code) else None
+        self._version: Version = None  # type: ignore[assignment]  # set by register before anybody sees this
+
+    def invoke(self, event: Any = None) -> R:
+        """Run it and return its value.
+
+        Args:
+            event: JSON's types, bytes, datetime, Decimal, UUID; tuples arrive as lists. At most 6 MB encoded.
+
+        Raises:
+            InvalidEvent: The event cannot be encoded.
+            Throttled: No instance came free in time.
+            FunctionError, FunctionTimeout, OutOfMemory, InstanceCrashed, InitError, InvalidResult: The function failed.
+        """
+        result: R = invoke(self._pool, self._version, event)
+        return result
+
+    def call(self, event: Any = None) -> Outcome[R]:
+        """Run it and return an `Outcome`, which has logs and report too. The function's own failures do not raise.
+
+        Raises:
+            InvalidEvent, Throttled, RuntimeClosed: It never ran.
+        """
+        call = Call(self._pool, self._version, event, report=True)
+        try:
+            return call.run()
+        except PyFaasError as error:
+            if error.fault != "function":
+                raise
+            return outcome_of_refusal(error)
+
+    def submit(self, event: Any = None) -> Future[R]:
+        """Start it and return a future at once. The future's `cancel()` kills a running invocation.
+
+        Raises:
+            InvalidEvent: The event cannot be encoded. Everything else is in the future.
+        """
+        return self._submit(event, outcome=False)
+
+    @overload
+    def map(
+        self, events: Iterable[Any], *, ordered: bool = ..., outcomes: Literal[False] = ..., window: int | None = ...
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self, events: Iterable[Any], *, ordered: bool = ..., outcomes: Literal[True], window: int | None = ...
+    ) -> Iterator[Outcome[R]]: ...
+
+    def map(
+        self,
+        events: Iterable[Any],
+        *,
+        ordered: bool = True,
+        outcomes: bool = False,
+        window: int | None = None,
+    ) -> Iterator[Any]:
+        """Run it for each event, many at a time, and yield the values.
+
+        Args:
+            events: May be endless: at most `window` of them are in flight.
+            ordered: Yield in the order of the events, or (`False`) as they are done.
+            outcomes: Yield `Outcome`s, also for failures; otherwise the first failure raises, and the rest is cancelled.
+            window: By default twice the Runtime's `max_concurrency`.
+        """
+        size = window or 2 * self._runtime.max_concurrency
+        stream = _submission.in_order if ordered else _submission.as_they_come
+        return stream(lambda event: self._submit(event, outcome=outcomes), events, size)
+
+    def _submit(self, event: Any, *, outcome: bool) -> Future[Any]:
+        call = Call(self._pool, self._version, event, report=outcome)
+        return _submission.Submission(self._pool, call, outcome=outcome)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        """Call the plain function, here, without confinement, limits or deadline."""
+        if self._plain is None:
+            raise TypeError(f"'{self.name}' was not registered from a callable; use .invoke(event)")
+        result: R = self._plain(*args, **kwargs)
+        return result
+
+    def __pyfaas_reduce__(self) -> object:
+        """Stand in for this object where the function's code is shipped to a worker."""
+        return self._plain
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}>"
+
+
+class Runtime:
+    """Runs functions in processes of their own. Close it, or use it in a `with` block.
+
+    Args:
+        max_concurrency: Invocations that run at one time, ≥ 1; by default 10 for each CPU.
+        max_queue: Invocations that may wait, ≥ 0; beyond it they are `Throttled`.
+        init_timeout: Seconds that a function's init may take; 10 as in Lambda.
+        clock: Time; tests give a `pyfaas.testing.VirtualClock`.
+
+    Raises:
+        InvalidPackage: A parameter is out of its range.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, **parameters: Any) -> None:
+        self._config = RuntimeConfig.make(**parameters)
+        self._pool = Pool(self._config, clock or SystemClock())
+        self._functions: dict[str, Function[Any]] = {}
+        self._lock = threading.Lock()
+        _open_runtimes.add(self)
+        weakref.finalize(self, self._pool.close_soon).atexit = False
+
+    @property
+    def max_concurrency(self) -> int:
+        """Invocations that run at one time."""
+        return self._config.concurrency
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Names of the registered functions, sorted."""
+        return tuple(sorted(self._functions))
+
+    @overload
+    def function(self, code: Callable[[Any, Context], R], /) -> Function[R]: ...
+    @overload
+    def function(
+        self, *, name: str | None = ..., **parameters: Any
+    ) -> Callable[[Callable[[Any, Context], R]], Function[R]]: ...
+
+    def function(self, code: Any = None, /, *, name: str | None = None, **parameters: Any) -> Any:
+        """Register the decorated function under its own name; parameters as `register`."""
+
+        def decorate(code: Callable[..., Any]) -> Function[Any]:
+            return self.register(name or code.__name__, code, **parameters)
+
+        return decorate if code is None else decorate(code)
+
+    def register(
+        self,
+        name: str,
+        code: Callable[..., R] | str | Path | Source,
+        *,
+        handler: str | None = None,
+        **parameters: Any,
+    ) -> Function[R]:
+        """Make a function, or give an existing one new code: new invocations use it, running ones finish on the old.
+
+        Args:
+            name: 1 to 64 letters, digits, `-` and `_`.
+            code: A callable, `"module:attr"`, `"file.py:attr"` or `pyfaas.Source`.
+            handler: For a `Source`: the name to call.
+            parameters: memory (MB, 128), timeout (s, 3), env, reuse, idle_timeout (s), queue_timeout (s), max_payload
+                (bytes), trusted, isolation, batch, ephemeral_storage (MB), description, tags.
+
+        Raises:
+            InvalidPackage: Name, code or a parameter is wrong; the text says which and why.
+            SandboxUnavailable: The isolation that was asked for is not available.
+        """
+        self._check_open()
+        name = function_name(name)
+        config = FunctionConfig.make(**parameters)
+        if config.isolation == "strict":
+            raise SandboxUnavailable(
+                layer="namespaces",
+                cause="isolation='strict' is not implemented in this version",
+                fix="use isolation='standard' and trusted code only",
+            )
+        image = code_image(code, handler)
+        version = self._pool.deploy(name, config, deployment(name, config, image, self._config.init_timeout))
+        with self._lock:
+            function = self._functions.get(name)
+            if function is None:
+                function = self._functions[name] = Function(self, name, code)
+            replaced = function._version
+            function._plain = code if callable(code) else None
+            function._version = version
+        if replaced is not None:
+            self._pool.retire(replaced)
+        return function
+
+    def get(self, name: str) -> Function[Any]:
+        """Return a registered function.
+
+        Raises:
+            FunctionNotFound: There is none of that name.
+        """
+        try:
+            return self._functions[name]
+        except (KeyError, TypeError):
+            raise FunctionNotFound(_not_found(name, self._functions)) from None
+
+    def invoke(self, name: str, event: Any = None, *, qualifier: str = LATEST) -> Any:
+        """Run a function by name; see `Function.invoke`.
+
+        Raises:
+            FunctionNotFound: No function, version or alias of that name.
+        """
+        function = self.get(name)
+        if qualifier != LATEST:
+            raise FunctionNotFound(f"'{name}' has no version or alias {qualifier!r}; there is {LATEST}")
+        return function.invoke(event)
+
+    def statistics(self) -> Statistics:
+        """Return an immutable snapshot: what runs, waits and has ended, by function."""
+        functions = dict(self._functions)
+        return snapshot({name: self._pool.statistics(one._version) for name, one in functions.items()})
+
+    def close(self, timeout: float | None = None) -> None:
+        """End all processes, after what was accepted is done, or after `timeout` s. Closing twice does nothing."""
+        if self in _open_runtimes:
+            _open_runtimes.discard(self)
+            self._pool.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(timeout=None if kind is None else 0)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio  # 50 ms, and whoever is here has it
+
+        await asyncio.to_thread(self.close, timeout=None if kind is None else 0)
+
+    def __repr__(self) -> str:
+        state = self._pool.closed or f"{len(self._functions)} functions"
+        return f"<Runtime {state}>"
+
+    def _check_open(self) -> None:
+        if self._pool.closed is not None:
+            raise RuntimeClosed(self._pool.closed)
+
+
+_open_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _not_found(name: object, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), list(known), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "; register it first"
+    return f"no function {name!r}{hint}"
+
+
+def _close_all() -> None:
+    for runtime in list(_open_runtimes):
+        runtime.close(timeout=0)
+
+
+def _forget_all() -> None:
+    """In a forked child: the processes belong to the parent."""
+    text = f"this Runtime belongs to another process; process {os.getpid()} was forked from it: make one here"
+    for runtime in list(_open_runtimes):
+        _open_runtimes.discard(runtime)
+        runtime._pool.forget(text)
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_all)
