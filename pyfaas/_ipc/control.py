@@ -80,9 +80,9 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A step that failed in a process below the host: which, why, and on what.
+    r"""A step that failed in a process below the host: which, why, and on what.
 
-    >>> Failure.of(Message(FAILED, a=1, token=7, body=b"set limits\\0pyfaas-tmpl"))
+    >>> Failure.of(Message(FAILED, a=1, token=7, body=b"set limits\0pyfaas-tmpl"))
     Failure(errno=1, step='set limits', detail='pyfaas-tmpl', token=7)
     """
 

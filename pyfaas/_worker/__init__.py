@@ -1,0 +1,1 @@
+"""What runs on the far side of the fork: never imported by the host."""
