@@ -107,9 +107,9 @@ def wheel(session: nox.Session) -> None:
         session.run(str(fresh / "bin/python"), *pip[1:], "install", *built)
         empty = Path(folder, "empty")
         empty.mkdir()
-        program = (ROOT / "examples/hello.py").read_text()
+        shutil.copy(ROOT / "examples/hello.py", empty)
         with session.chdir(empty):
-            session.run(str(fresh / "bin/python"), "-c", program)
+            session.run(str(fresh / "bin/python"), "hello.py")
 
 
 # ---------------------------------------------------------------------------------------------- the environment
