@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -91,8 +93,7 @@ class Template:
         self._timer.cancel()
         if self._socket >= 0:
             self._reactor.remove(self._token)
-            if self._pidfd >= 0:
-                _native.pidfd_kill(self._pidfd, 9)
+            self._kill()
             self.forget()
             if self.warden.alive:
                 self._log.close()
@@ -127,7 +128,7 @@ class Template:
     def _readable(self, _wait: int) -> None:
         try:
             while self._socket >= 0:
-                message = _native.recv(self._socket, creds=self._pid == 0)
+                message = _native.recv(self._socket, creds=True)
                 if message is None:
                     break
                 self._handle(control.Message(*message))
@@ -186,7 +187,8 @@ class Template:
     def _kill(self) -> bool:
         if self._pidfd < 0:
             return False
-        _native.pidfd_kill(self._pidfd, 9)
+        with contextlib.suppress(ProcessLookupError):
+            _native.pidfd_kill(self._pidfd, signal.SIGKILL)
         return True
 
     def _exited(self, exit_: Exit | None) -> None:

@@ -92,7 +92,7 @@ class Warden:
     def _readable(self, _wait: int) -> None:
         try:
             while self._socket >= 0:
-                message = _native.recv(self._socket, creds=self.pid == 0)
+                message = _native.recv(self._socket, creds=True)
                 if message is None:
                     break
                 self._handle(control.Message(*message))
