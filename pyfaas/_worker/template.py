@@ -64,7 +64,6 @@ def run(order: Order) -> NoReturn:
 def _initialise(order: Order) -> handler.Handler:
     settings = _read(order.settings)
     code = _read(order.code)
-    logs.install()
     os.environ.clear()
     os.environ.update(environment.variables(settings))
     time.tzset()
