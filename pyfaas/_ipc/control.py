@@ -7,7 +7,6 @@ One message is one datagram: a 32-byte header, a body of at most `BODY_MAX` byte
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 HELLO: Final = 1
@@ -78,8 +77,7 @@ class Message(NamedTuple):
     """The sender as the kernel sees it; 0 unless asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     r"""A step that failed in a process below the host: which, why, and on what.
 
     >>> Failure.of(Message(FAILED, a=1, token=7, body=b"set limits\0pyfaas-tmpl"))

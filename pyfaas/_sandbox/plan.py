@@ -58,7 +58,9 @@ class Limits:
         _in_range("scratch", self.scratch, 512, 10_240, " MB")
         _in_range("open_files", self.open_files, 16, 1_048_576, "")
         if self.isolation not in ISOLATIONS:
-            raise ValueError(f"isolation={self.isolation!r} is not known; choose one of {', '.join(ISOLATIONS)}")
+            raise ValueError(
+                f"isolation={self.isolation!r} is not known; choose one of {', '.join(ISOLATIONS)}"
+            )
 
     def rlimits(self) -> dict[int, int]:
         """Return RLIMIT_* number → value, soft and hard."""

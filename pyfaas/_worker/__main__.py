@@ -42,4 +42,7 @@ def base(control: str, folder: str, *libraries: str) -> None:
 
 
 if __name__ == "__main__":
-    {"supervisor": supervise, "base": base}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "supervisor":
+        supervise(*sys.argv[2:])
+    else:
+        base(*sys.argv[2:])

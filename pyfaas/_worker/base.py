@@ -10,7 +10,6 @@ import gc
 
 # What most handlers import anyway.
 import json  # noqa: F401
-import logging  # noqa: F401
 import os
 import random  # noqa: F401
 import signal

@@ -42,4 +42,5 @@ def variables(settings: dict[str, Any]) -> dict[str, str]:
         "LAMBDA_TASK_ROOT": "/var/task",
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
     }
-    return _DEFAULTS | settings["env"] | reserved
+    own: dict[str, str] = settings["env"]
+    return _DEFAULTS | own | reserved

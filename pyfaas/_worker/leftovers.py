@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from pyfaas._ipc import control
 
@@ -43,7 +42,8 @@ def _target(fd: int) -> str:
 
 def _thread(tid: str) -> str:
     try:
-        return Path(f"/proc/self/task/{tid}/comm").read_text().strip()
+        with open(f"/proc/self/task/{tid}/comm") as file:  # pathlib takes 6 ms to import
+            return file.read().strip()
     except OSError:
         return tid
 

@@ -74,7 +74,7 @@ def _initialise(order: Order) -> handler.Handler:
         served = handler.load(settings, code)
     except SystemExit as error:
         _exit(_status(error))
-    except BaseException as error:  # whatever user code raises is its init error
+    except BaseException as error:  # noqa: BLE001  # whatever user code raises is its init error
         _native.send(order.socket, control.INIT_ERROR, body=_described(error))
         _exit(1)
     if os.getpid() != own:

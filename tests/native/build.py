@@ -81,20 +81,24 @@ def test_one(test: Path, sanitizer: str, folder: Path) -> tuple[str, int, str, f
 
 def main(parts: list[str]) -> int:
     """Run what matches, two at a time; print each result and the output of what failed."""
-    tests = [test for test in sorted(HERE.glob("test_*.c")) if not parts or any(p in test.name for p in parts)]
+    tests = [
+        test for test in sorted(HERE.glob("test_*.c")) if not parts or any(p in test.name for p in parts)
+    ]
     if not tests:
         print(f"no test in {HERE} matches {' '.join(parts)}", file=sys.stderr)
         return 2
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="pyfaas-native-") as name:
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            jobs = [pool.submit(test_one, test, kind, Path(name)) for test in tests for kind in sanitizers(test)]
-            for job in concurrent.futures.as_completed(jobs):
-                label, status, output, seconds = job.result()
-                print(f"{'ok  ' if status == 0 else 'FAIL'} {label} {seconds:.1f} s", flush=True)
-                if status != 0:
-                    failed += 1
-                    print(f"--- exit status {status}\n{output.rstrip()}\n---", flush=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="pyfaas-native-") as name,
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        jobs = [pool.submit(test_one, test, kind, Path(name)) for test in tests for kind in sanitizers(test)]
+        for job in concurrent.futures.as_completed(jobs):
+            label, status, output, seconds = job.result()
+            print(f"{'ok  ' if status == 0 else 'FAIL'} {label} {seconds:.1f} s", flush=True)
+            if status != 0:
+                failed += 1
+                print(f"--- exit status {status}\n{output.rstrip()}\n---", flush=True)
     print(f"{len(jobs) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
