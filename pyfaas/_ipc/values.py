@@ -40,10 +40,11 @@ FAULTS: Final = (
 )
 _BOMB: Final = 7
 # Up to this size no data hold more lists and maps than check_encoded allows at any size.
-_NEVER_A_BOMB: Final = 262_144
+NEVER_A_BOMB: Final = 262_144
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(ext_hook=rewrite.restore).decode
+# For the hot path, to call where `check_value` answered 0, and with bytes that the host wrote.
+encode_plain = _encode = msgspec.msgpack.Encoder().encode
+decode_plain = _decode = msgspec.msgpack.Decoder(ext_hook=rewrite.restore).decode
 
 
 class MalformedValue(Exception):
@@ -68,11 +69,17 @@ def encode(value: object) -> bytes:
         data = _encode_converted(value)
     else:
         raise UnsupportedValue("$", "more than 67 million values, or lists that hold themselves many times")
-    if len(data) > _NEVER_A_BOMB and check_encoded(data) == _BOMB:
+    if len(data) > NEVER_A_BOMB:
+        check_large(data)
+    return data
+
+
+def check_large(data: bytes) -> None:
+    """Refuse here, with a better text, what `decode` would refuse; only needed above `NEVER_A_BOMB` bytes."""
+    if check_encoded(data) == _BOMB:
         raise UnsupportedValue(
             "$", "too many empty or tiny lists and dicts for one value; send them as text or bytes"
         )
-    return data
 
 
 def _encode_converted(value: object) -> bytes:
@@ -138,11 +145,16 @@ def decode_trusted(kind: int, data: bytes) -> object:
 __all__ = [
     "FAULTS",
     "MSGPACK",
+    "NEVER_A_BOMB",
     "PICKLE",
     "MalformedValue",
     "UnsupportedValue",
+    "check_large",
+    "check_value",
     "decode",
+    "decode_plain",
     "decode_trusted",
     "encode",
+    "encode_plain",
     "encode_trusted",
 ]

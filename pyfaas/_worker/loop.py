@@ -1,0 +1,39 @@
+"""Frame → handler → frame, until the host is gone."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from pyfaas._worker import logs
+
+if TYPE_CHECKING:
+    from pyfaas._worker.handler import Handler
+
+
+class Peer(Protocol):
+    """The instance's end of the channel (`_native.Peer`)."""
+
+    def receive(self) -> tuple[int, bytes, bytes, int] | None:
+        """Wait for a request: its kind, payload, id and nanoseconds. `None`: the host is gone."""
+        ...
+
+    def reply(self, kind: int, payload: bytes, /) -> None:
+        """Send the reply."""
+        ...
+
+
+def serve(peer: Peer, handler: Handler) -> None:
+    """Serve requests until the host is gone. What the function wrote is in the log pipe before its reply is sent.
+
+    Raises:
+        SystemExit: The function wants its process to end.
+    """
+    receive, reply, call = peer.receive, peer.reply, handler.__call__
+    while (request := receive()) is not None:
+        kind, payload = call(*request)
+        out, err = sys.stdout, sys.stderr
+        # User code may have put anything there. `dirty` is a class attribute of ours; of others nothing is known.
+        if not (type(out) is type(err) is logs.LogStream) or out.dirty or err.dirty:
+            logs.flush()
+        reply(kind, payload)
