@@ -7,12 +7,12 @@ all that can.
 from __future__ import annotations
 
 import os
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from pyfaas import _native
 from pyfaas._ipc import channel as replies
 from pyfaas._ipc import frames
+from pyfaas._ipc.ids import request_text
 from pyfaas._ipc.values import MalformedValue, UnsupportedValue, decode, encode, encode_trusted
 from pyfaas._observe import lines
 from pyfaas._pool.version import START_ATTEMPTS
@@ -126,8 +126,11 @@ class Call:
         if type(reply) is bytes or reply[0] != _native.WAIT_DEAD or self._pool.closed is not None:
             return False
         failed = instance.channel.error[0]
+        unborn = not instance.channel.pid
         self._settle(instance)
-        return not failed and not instance.channel.was_taken
+        if failed or instance.channel.was_taken:
+            return False
+        return not (unborn and instance.init_error() is not None)
 
     def conclude(self, instance: Instance, reply: Any) -> Outcome[Any]:
         """Turn what the channel returned into an outcome, and give the instance back or up."""
@@ -159,7 +162,7 @@ class Call:
                 self._pool.not_started(instance)
 
     def _replied(self, instance: Instance, kind: int, payload: bytes) -> Outcome[Any]:
-        request_id = str(uuid.UUID(bytes=instance.channel.request_id))
+        request_id = request_text(instance.channel.request_id)
         if kind in (frames.RESULT, frames.PICKLE):
             value, error = replies.value_of(kind, payload, trusted=self._version.trusted), None
             logs = self._logs(instance) if self._report else ""
@@ -171,22 +174,23 @@ class Call:
         return outcome
 
     def _died(self, instance: Instance, wait: int) -> Outcome[Any]:
-        request_id = str(uuid.UUID(bytes=instance.channel.request_id))
+        request_id = request_text(instance.channel.request_id)
         if not instance.channel.pid:
             instance.template.give_up()  # it did not fork, or not in time: the next call gets another
         instance.wait_exited()
         logs = self._logs(instance)
-        error: PyFaasError
+        error: PyFaasError | None
         if self._pool.closed is not None and wait == _native.WAIT_DEAD:
             error = RuntimeClosed(f"{self._pool.closed}: the invocation was ended", request_id=request_id)
         else:
-            error = instance.error_of_death(wait, request_id, self._version.config.timeout, logs)
+            error = instance.init_error() if not instance.channel.pid else None
+            error = error or instance.error_of_death(wait, request_id, self._version.config.timeout, logs)
         outcome = self._outcome(instance, request_id, None, error, logs)
         self._end(instance, error=True)
         return outcome
 
     def _broke(self, instance: Instance, detail: str) -> Outcome[Any]:
-        request_id = str(uuid.UUID(bytes=instance.channel.request_id))
+        request_id = request_text(instance.channel.request_id)
         logs = self._logs(instance)
         outcome = self._outcome(instance, request_id, None, replies.broken(detail, request_id, logs), logs)
         self._end(instance, error=True)
@@ -244,7 +248,7 @@ def _encode(version: Version, event: Any) -> tuple[int, bytes]:
 
 def outcome_of_refusal(error: PyFaasError) -> Outcome[Any]:
     """Return the outcome of an invocation that never ran."""
-    return Outcome(request_id=error.request_id or str(uuid.UUID(bytes=os.urandom(16), version=4)), error=error)
+    return Outcome(request_id=error.request_id or request_text(os.urandom(16)), error=error)
 
 
 __all__ = ["Call", "invoke", "outcome_of_refusal"]

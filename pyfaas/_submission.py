@@ -17,7 +17,7 @@ from pyfaas.model import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pyfaas._pool.pool import Instance, Pool, Template
+    from pyfaas._pool.pool import Instance, Origin, Pool
 
 
 class Submission(Future[Any]):
@@ -56,22 +56,22 @@ class Submission(Future[Any]):
         self._go(instance)
 
     def start(self) -> None:
-        """Start an instance as soon as the template is ready."""
-        self._call.version.when_ready(self._template_ready)
+        """Start an instance as soon as there is something that it can come from."""
+        self._call.version.when_ready(self._origin_ready)
 
     def refuse(self, error: PyFaasError) -> None:
         """End with an error."""
         self._finish(outcome_of_refusal(error))
 
-    def _template_ready(self, template: Template | PyFaasError) -> None:
+    def _origin_ready(self, origin: Origin | PyFaasError) -> None:
         version = self._call.version
-        if self.cancelled() or isinstance(template, PyFaasError):
+        if self.cancelled() or isinstance(origin, PyFaasError):
             self._pool.refused(version)
-            if isinstance(template, PyFaasError) and not self._again(template):
-                self.refuse(template)
+            if isinstance(origin, PyFaasError) and not self._again(origin):
+                self.refuse(origin)
             return
         try:
-            instance = version.new_instance(template)
+            instance = version.new_instance(origin)
         except OSError as error:
             self._pool.refused(version)
             self.refuse(InstanceCrashed(f"no instance could be started: {error}", reason="runtime"))

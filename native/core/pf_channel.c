@@ -81,6 +81,8 @@ static int next_id(struct pf_channel *channel) {
     }
     channel->ids_left--;
     memcpy(channel->id, channel->ids + (size_t)channel->ids_left * PF_ID_SIZE, PF_ID_SIZE);
+    channel->id[6] = (channel->id[6] & 0x0f) | 0x40; /* a UUID, version 4: 122 bits nobody can guess */
+    channel->id[8] = (channel->id[8] & 0x3f) | 0x80;
     return 0;
 }
 

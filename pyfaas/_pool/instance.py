@@ -22,6 +22,7 @@ from pyfaas.errors import FunctionTimeout, InstanceCrashed, PyFaasError, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyfaas._pool.solo import Solo
     from pyfaas._pool.template import Template
 
 #: How long an exit status may take to arrive after the death was seen; the warden reaps at once.
@@ -50,7 +51,7 @@ class Instance(Slot):
         "token",
     )
 
-    def __init__(self, line: Line, template: Template, token: int, max_payload: int) -> None:
+    def __init__(self, line: Line, template: Template | Solo, token: int, max_payload: int) -> None:
         super().__init__(line)
         self.token = token
         self.template = template
@@ -71,9 +72,8 @@ class Instance(Slot):
 
     def fork(self) -> None:
         """Have the process made. It says hello on the channel's doorbell."""
-        memfd, doorbell = self.channel.peer_ends
         try:
-            self.template.fork(self.token, (memfd, doorbell, self.log.write_end))
+            self.template.fork(self)
         finally:
             self.channel.release_peer()
             self.log.release_write_end()
@@ -129,6 +129,10 @@ class Instance(Slot):
         self.when_exited(known.release)
         if not known.acquire(timeout=STATUS_WAIT_SECONDS):
             self.status_missing()
+
+    def init_error(self) -> PyFaasError | None:
+        """Say what init did wrong in an instance that ran it itself and never said hello."""
+        return self.template.init_error()
 
     def error_of_death(self, wait: int, request_id: str, timeout_s: float, logs: str) -> PyFaasError:
         """Say why a call ended without a reply."""

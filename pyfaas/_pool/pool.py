@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from pyfaas._pool.instance import STATUS_WAIT_SECONDS, Instance
 from pyfaas._pool.reactor import Reactor
 from pyfaas._pool.state import Close, Line, PoolState, QueueFull, Run, Start, Stop
-from pyfaas._pool.template import Template
 from pyfaas._pool.tree import Tree
-from pyfaas._pool.version import Version
+from pyfaas._pool.version import Origin, Version
 from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed, Throttled
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class Pool:
 
         Raises:
             Throttled: None came free within the function's `queue_timeout`, or too many wait.
-            RuntimeClosed, InitError, …: as `Version.ready_template`.
+            RuntimeClosed, InitError, …: as `Version.ready_origin`.
         """
         ticket = Ticket()
         decision = self._ask(version, ticket)
@@ -132,7 +131,7 @@ class Pool:
             if ticket.instance is not None:
                 return ticket.instance
         try:
-            return version.new_instance(version.ready_template())
+            return version.new_instance(version.ready_origin())
         except OSError as error:
             self.refused(version)
             raise InstanceCrashed(f"no instance could be started: {error}", reason="runtime") from error
@@ -160,18 +159,20 @@ class Pool:
     def give_back(self, instance: Instance, *, error: bool = False, cold: bool = False) -> None:
         """Count an invocation that ended with a reply, and let the instance serve the next."""
         line = instance.line
+        expires = line.idle_timeout_ns is not None
+        now_ns = self._clock.monotonic_ns() if expires else 0
         with self._lock:
             counters = line.counters
             counters.invocations += 1
             if error or cold:
                 counters.errors += error
                 counters.cold_starts += cold
-            decisions = self._state.give_back(instance, self._clock.monotonic_ns() if line.idle_timeout_ns else 0)
-            if not self._state.busy:
+            decisions = self._state.give_back(instance, now_ns)
+            if self.closed is not None:
                 self._quiet.notify_all()
         if decisions:
             self.perform(decisions)
-        if line.idle_timeout_ns is not None:
+        if expires:
             self._sweep_later(line)
 
     def lost(self, instance: Instance, *, ended: bool = False, cold: bool = False) -> None:
@@ -180,7 +181,7 @@ class Pool:
             if ended:
                 instance.line.counters.ended(error=True, cold=cold)
             decisions = self._state.lost(instance)
-            if not self._state.busy:
+            if self.closed is not None:
                 self._quiet.notify_all()
         self._dispose(instance)
         self.perform(decisions)
@@ -202,7 +203,7 @@ class Pool:
         with self._lock:
             decisions = self._state.refused(version.line)
             version.line.counters.ended(error=True, cold=True)
-            if not self._state.busy:
+            if self.closed is not None:
                 self._quiet.notify_all()
         self.perform(decisions)
 
@@ -359,4 +360,4 @@ class Pool:
         self.perform(stops)
 
 
-__all__ = ["Instance", "Pool", "Template", "Version", "Waiter"]
+__all__ = ["Instance", "Origin", "Pool", "Version", "Waiter"]

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyfaas._observe.statistics import Counters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class SlotState(Enum):
@@ -28,6 +31,10 @@ TRANSITIONS = {
     SlotState.IDLE: {SlotState.BUSY, SlotState.DEAD},
     SlotState.DEAD: set[SlotState](),
 }
+
+
+#: An enum's members are looked up slowly, and these are needed twice for each invocation.
+BUSY, IDLE = SlotState.BUSY, SlotState.IDLE
 
 
 class Slot:
@@ -134,7 +141,7 @@ class PoolState:
         if not line.idle or self.busy >= self.concurrency or line.waiting:
             return None
         slot = line.idle.pop()
-        slot.state = SlotState.BUSY  # in the table: idle -> busy
+        slot.state = BUSY  # in the table: idle -> busy
         line.busy += 1
         self.busy += 1
         return slot
@@ -172,20 +179,19 @@ class PoolState:
         """Note that a started instance has a process."""
         line.starting -= 1
 
-    def give_back(self, slot: Slot, now_ns: int) -> list[Decision]:
+    def give_back(self, slot: Slot, now_ns: int) -> Sequence[Decision]:
         """Note that an instance has done its work; return what follows."""
         line = slot.line
         slot.uses += 1
         line.busy -= 1
         self.busy -= 1
-        worn = line.retired or (line.reuse is not None and slot.uses >= line.reuse)
-        if worn:
+        if line.retired or (line.reuse is not None and slot.uses >= line.reuse):
             slot.become(SlotState.DEAD)
             return [Stop(slot), *self._serve(), *self._closing(line)]
-        slot.become(SlotState.IDLE)
+        slot.state = IDLE  # in the table: busy -> idle
         slot.idle_since_ns = now_ns
         line.idle.append(slot)
-        return self._serve() if self.waiting else []
+        return self._serve() if self.waiting else ()
 
     def lost(self, slot: Slot) -> list[Decision]:
         """Note that an instance is gone, or never came; return what follows."""

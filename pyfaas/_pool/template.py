@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pyfaas._clock import Clock
     from pyfaas._functions.deployment import Deployment
+    from pyfaas._pool.instance import Instance
     from pyfaas._pool.reactor import Reactor
     from pyfaas._pool.warden import Warden
 
@@ -42,7 +43,15 @@ class Template:
     Waits for it with `when_ready`; `error` says why it never became ready.
     """
 
-    def __init__(self, warden: Warden, reactor: Reactor, clock: Clock, deployment: Deployment) -> None:
+    def __init__(
+        self,
+        warden: Warden,
+        reactor: Reactor,
+        clock: Clock,
+        deployment: Deployment,
+        *,
+        solo: Instance | None = None,
+    ) -> None:
         self.state = TemplateState.STARTING
         self.warden = warden
         self.init_ns = 0
@@ -53,6 +62,7 @@ class Template:
         self._reactor = reactor
         self._clock = clock
         self._deployment = deployment
+        self._solo = solo  # the one instance that this process becomes itself, after init
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
         self._pid = 0
@@ -62,8 +72,8 @@ class Template:
         self._token = reactor.new_token()
         self._timer = clock.call_at(clock.monotonic_ns() + deployment.init_timeout_ns, self._too_slow)
         try:
-            self._log = LogPipe(warden, self._token)
-            self._deploy(theirs)
+            self._log = solo.log if solo else LogPipe(warden, self._token)
+            self._deploy(theirs, solo.channel.peer_ends if solo else ())
         except BaseException:
             self.close()
             raise
@@ -79,9 +89,14 @@ class Template:
                 return
         call()
 
-    def fork(self, token: int, fds: tuple[int, int, int]) -> None:
-        """Ask for an instance that gets these descriptors: region, doorbell, log pipe (borrowed)."""
-        _native.send(self._socket, control.FORK, token=token, fds=fds)
+    def fork(self, instance: Instance) -> None:
+        """Ask for the process of an instance."""
+        fds = (*instance.channel.peer_ends, instance.log.write_end)
+        _native.send(self._socket, control.FORK, token=instance.token, fds=fds)
+
+    def init_error(self) -> PyFaasError | None:
+        """Say nothing: an instance's own start has no part in init."""
+        return None
 
     def take_init_logs(self) -> str:
         """Return what init wrote, once."""
@@ -95,7 +110,7 @@ class Template:
             self._reactor.remove(self._token)
             self._kill()
             self.forget()
-            if self.warden.alive:
+            if self._solo is None:
                 self._log.close()
 
     def give_up(self) -> None:
@@ -114,16 +129,17 @@ class Template:
                 os.close(fd)
         self._socket = self._pidfd = -1
 
-    def _deploy(self, theirs: int) -> None:
+    def _deploy(self, theirs: int, ends: tuple[int, ...]) -> None:
         code = _native.memfd_sealed("pyfaas-code", self._deployment.code)
         settings = _native.memfd_sealed("pyfaas-settings", self._deployment.settings)
         try:
-            fds = (theirs, code, settings, self._log.write_end)
+            fds = (theirs, code, settings, self._log.write_end, *ends)
             self.warden.send(control.TEMPLATE, self._token, body=self._deployment.plan, fds=fds)
         finally:
             os.close(code)
             os.close(settings)
-            self._log.release_write_end()
+            if self._solo is None:
+                self._log.release_write_end()
 
     def _readable(self, _wait: int) -> None:
         try:
@@ -144,7 +160,8 @@ class Template:
         elif message.type == control.READY and self.state is TemplateState.STARTING:
             self.left, self.init_ns = message.a, max(0, message.b)
             self.left_text = message.body[:4096].decode("utf-8", "replace")
-            self.init_logs = self._log.take()
+            if self._solo is None:  # otherwise they come with the logs of its first invocation
+                self.init_logs = self._log.take()
             self._settle(TemplateState.READY, None)
         elif message.type == control.INIT_ERROR and self.error is None:
             self.error = _init_error(self._deployment.name, decode_error(message.body))
@@ -196,7 +213,7 @@ class Template:
             return
         error = self.error
         if self.state is TemplateState.STARTING:
-            logs = self._log.take()
+            logs = "" if self._solo else self._log.take()
             error = error or self._early_end(exit_)
             if isinstance(error, InitError | InstanceCrashed):
                 error.logs = logs

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pyfaas._pool.instance import Instance
+from pyfaas._pool.solo import Solo
 from pyfaas._pool.state import Line
 from pyfaas._pool.template import Template, TemplateState
 from pyfaas._pool.warden import Warden
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 #: How often a call starts the processes anew when those above them die meanwhile.
 START_ATTEMPTS = 3
 _NS = 1_000_000_000
+#: What an instance comes from: a fork of a template, or a process that runs init itself.
+Origin: TypeAlias = Template | Solo
 
 
 class Version:
@@ -54,48 +57,41 @@ class Version:
         self._lock = threading.Lock()
         self._warden: Warden | None = None
         self._template: Template | None = None
+        self._left_text = ""  # what init leaves behind that a fork cannot copy
         self._closed = False
 
-    def template(self) -> Template:
-        """Return the template, started if there is none; it may still be starting."""
-        with self._lock:
-            if self._closed:
-                raise RuntimeClosed(f"'{self.name}' was replaced or its Runtime closed")
-            if self._template is None or self._template.state is TemplateState.ENDED:
-                self._template = self._start_template()
-            return self._template
-
-    def when_ready(self, call: Callable[[Template | PyFaasError], None]) -> None:
-        """Hand over the ready template, or the error that kept it from becoming ready."""
-        try:
-            template = self.template()
-        except PyFaasError as error:
-            call(error)
-            return
-        template.when_ready(lambda: call(_ready_or_error(template)))
-
-    def ready_template(self) -> Template:
-        """Wait for the template.
+    def ready_origin(self) -> Origin:
+        """Wait for what instances come from.
 
         Raises:
             InitError: The function's init failed.
             InstanceCrashed: The processes above it died, again and again; reason `runtime`.
         """
         for attempt in range(START_ATTEMPTS):
-            template = self.template()
-            if template.state is not TemplateState.READY:
-                self._wait(template)
-            outcome = _ready_or_error(template)
-            if isinstance(outcome, Template):
+            outcome = self._wait_origin()
+            if not isinstance(outcome, PyFaasError):
                 return outcome
             lost = isinstance(outcome, InstanceCrashed) and outcome.reason == "runtime"
             if not lost or attempt == START_ATTEMPTS - 1:
                 raise outcome
         raise AssertionError("unreachable")
 
-    def new_instance(self, template: Template) -> Instance:
+    def when_ready(self, call: Callable[[Origin | PyFaasError], None]) -> None:
+        """Hand over what instances come from, or the error that keeps it from becoming ready."""
+        try:
+            origin = self._start_origin()
+        except PyFaasError as error:
+            call(error)
+            return
+        if isinstance(origin, Solo):
+            call(origin)
+        else:
+            template = origin
+            template.when_ready(lambda: call(self._settled(template)))
+
+    def new_instance(self, origin: Origin) -> Instance:
         """Make an instance that has no process yet."""
-        instance = Instance(self.line, template, self._reactor.new_token(), self.max_payload)
+        instance = Instance(self.line, origin, self._reactor.new_token(), self.max_payload)
         self.instances.add(instance)
         return instance
 
@@ -116,14 +112,45 @@ class Version:
             if part is not None:
                 part.forget()
 
-    def _start_template(self) -> Template:
-        try:
-            if self._warden is None or not self._warden.alive:
-                self._warden = Warden(self._reactor, self._tree, self._warden_lost)
-            return Template(self._warden, self._reactor, self._clock, self._deployment)
-        except OSError as error:
-            text = f"cannot start the processes of '{self.name}': {error}"
-            raise InstanceCrashed(text, reason="runtime") from error
+    def _start_origin(self) -> Origin:
+        """Return what instances come from, started if it is not there; it may not be ready yet."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeClosed(f"'{self.name}' was replaced or its Runtime closed")
+            try:
+                if self._warden is None or not self._warden.alive:
+                    self._warden = Warden(self._reactor, self._tree, self._warden_lost)
+                if self._left_text:
+                    return Solo(self._warden, self._left_text, self._reactor, self._clock, self._deployment)
+                if self._template is None or self._template.state is TemplateState.ENDED:
+                    self._template = Template(self._warden, self._reactor, self._clock, self._deployment)
+                return self._template
+            except OSError as error:
+                text = f"cannot start the processes of '{self.name}': {error}"
+                raise InstanceCrashed(text, reason="runtime") from error
+
+    def _wait_origin(self) -> Origin | PyFaasError:
+        origin = self._start_origin()
+        if isinstance(origin, Solo):
+            return origin
+        if origin.state is TemplateState.STARTING:
+            ready = threading.Lock()
+            ready.acquire()
+            origin.when_ready(ready.release)
+            # The template's own timer ends this wait; the margin is for the case that even that does not come.
+            ready.acquire(timeout=self.start_ns / _NS + 5)
+        return self._settled(origin)
+
+    def _settled(self, template: Template) -> Origin | PyFaasError:
+        if template.left:
+            # It was a trial: from now on each instance runs init itself.
+            self._left_text = template.left_text or "something"
+            template.close()
+            return Solo(template.warden, self._left_text, self._reactor, self._clock, self._deployment)
+        if template.state is TemplateState.READY:
+            return template
+        text = "the template of the function ended before it could be used"
+        return template.error or InstanceCrashed(text, reason="runtime")
 
     def _warden_lost(self, warden: Warden) -> None:
         """The warden's children die with it; make sure, and let the next call start anew."""
@@ -138,20 +165,6 @@ class Version:
         if template is not None and template.warden is warden:
             template.lose()
 
-    def _wait(self, template: Template) -> None:
-        ready = threading.Lock()
-        ready.acquire()
-        template.when_ready(lambda: ready.release())
-        # The template's own timer ends this wait; the margin is for the case that even that does not come.
-        ready.acquire(timeout=self.start_ns / _NS + 5)
-
     def __repr__(self) -> str:
         return f"<Version {self.name} {self._template!r} {self.line!r}>"
 
-
-def _ready_or_error(template: Template) -> Template | PyFaasError:
-    if template.state is TemplateState.READY:
-        return template
-    return template.error or InstanceCrashed(
-        "the template of the function ended before it could be used", reason="runtime"
-    )

@@ -41,7 +41,7 @@ class Warden:
         self._reactor = reactor
         self._on_lost = on_lost
         self._lock = threading.Lock()
-        self._watched: dict[int, Callable[[Exit], None]] = {}
+        self._watched: dict[int, list[Callable[[Exit], None]]] = {}
         self._early: dict[int, Exit] = {}
         self._socket, theirs = _native.socketpair()
         _native.pass_creds(self._socket)
@@ -75,7 +75,7 @@ class Warden:
         with self._lock:
             early = self._early.pop(pid, None)
             if early is None and self._socket >= 0:
-                self._watched[pid] = on_exit
+                self._watched.setdefault(pid, []).append(on_exit)
                 return
         on_exit(early or Exit(above=True))
 
@@ -112,10 +112,10 @@ class Warden:
 
     def _exited(self, pid: int, exit_: Exit) -> None:
         with self._lock:
-            on_exit = self._watched.pop(pid, None)
-            if on_exit is None and len(self._early) < _EARLY_EXITS:
+            watching = self._watched.pop(pid, [])
+            if not watching and len(self._early) < _EARLY_EXITS:
                 self._early[pid] = exit_
-        if on_exit is not None:
+        for on_exit in watching:
             on_exit(exit_)
 
     def _lose(self) -> None:
@@ -126,6 +126,7 @@ class Warden:
             os.close(self._socket)
             self._socket = -1
             watched, self._watched = self._watched, {}
-        for on_exit in watched.values():
-            on_exit(Exit(above=True))
+        for watching in watched.values():
+            for on_exit in watching:
+                on_exit(Exit(above=True))
         self._on_lost(self)
