@@ -15,6 +15,7 @@ import collections
 import ctypes
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import sysconfig
@@ -160,7 +161,7 @@ def print_failures(failed: list[pyfaas.Outcome[Any]]) -> dict[str, str]:
     for name, members in by_class.items():
         print(f"  {name}: {len(members)}")
         for module, error in members:
-            print(f"    {module}: {error}"[:WIDTH])
+            print(f"    {module}: {without_id(error)}"[:WIDTH])
     return {module: name for name, members in by_class.items() for module, _ in members}
 
 
@@ -179,6 +180,11 @@ def print_timing(outcomes: list[pyfaas.Outcome[Any]], seconds: float, single: fl
         ("one process alone", f"{single:.2f} s, without the two bad calls, which would end it"),
     ):
         print(f"  {what:<22}{value}")
+
+
+def without_id(error: pyfaas.PyFaasError | None) -> str:
+    """The text without the id of the invocation, with which AWS Lambda's own texts begin."""
+    return re.sub(r"^RequestId: \S+ Error: ", "", str(error))
 
 
 def heading(text: str) -> None:

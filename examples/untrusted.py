@@ -8,6 +8,7 @@ Exit status 0 means that each script ended as expected.
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pyfaas
@@ -99,7 +100,9 @@ def describe(name: str, outcome: pyfaas.Outcome[object]) -> None:
     if error is None:
         print(f"    value      {outcome.value}")
     else:
-        print(f"    class      {type(error).__name__}: {str(error)[:80]}")
+        print(f"    class      {type(error).__name__}")
+        # AWS Lambda's own texts begin with the id of the invocation.
+        print(f"    message    {re.sub('^RequestId: .* Error: ', '', str(error))[:80]}")
         print(f"    fault      {error.fault}, retryable: {error.retryable}")
     said = [line for line in outcome.logs.splitlines() if not line.startswith(("START ", "END ", "REPORT "))]
     print(f"    last line  {said[-1][:80] if said else '(nothing)'}")

@@ -116,8 +116,8 @@ def test_untrusted(tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     blocks = {block.splitlines()[0]: block for block in done.stdout.strip().split("\n\n")}
     assert "value      {'total': 12}" in blocks["good"]
-    assert "FunctionError: IndexError" in blocks["raises"]
-    assert "last line  looking for a price" in blocks["raises"]
+    assert "message    IndexError: list index out of range" in blocks["raises"]
+    assert 'return event["prices"][99]' in blocks["raises"]  # the end of the stack trace
     assert "FunctionTimeout" in blocks["loops for ever"]
     assert "OutOfMemory" in blocks["eats memory"]
     assert "InstanceCrashed" in blocks["crashes"]

@@ -172,7 +172,7 @@ def test_closing_with_calls_in_flight() -> None:
             fn = rt.register("f", code=handler, timeout=30)
             waiting = [fn.submit({"sleep": 20}) for _ in range(3)]
             fn.invoke({})
-            rt.close()
+            rt.close(timeout=0)
             for future in waiting:
                 assert isinstance(future.exception(timeout=10), pyfaas.PyFaasError)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import Bench
 
 NAME = "startup"
+FRESH = (sys.executable, "-P", "-c")  # -P: not the pyfaas of the folder that we are in
 
 IMPORT = """
 import time
@@ -50,7 +51,7 @@ def _inside(code: str) -> Callable[[int], list[int]]:
 
 
 def _run(code: str) -> int:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([*FRESH, code], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError((done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1])
     return int(done.stdout)
@@ -61,7 +62,7 @@ def _nothing(calls: int) -> list[int]:
     took = []
     for _ in range(calls):
         begin = time.perf_counter_ns()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        subprocess.run([*FRESH, "pass"], check=True)
         took.append(time.perf_counter_ns() - begin)
     return took
 
