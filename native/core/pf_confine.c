@@ -37,6 +37,22 @@ int pf_confine_die_with_parent(pid_t parent)
     return getppid() == parent ? 0 : -ESRCH;
 }
 
+/* The C library hides its own two signals from sigaction. Whoever started the host may have them ignored. */
+static void reset_hidden(int number)
+{
+    struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } action = {.handler = NULL};
+    syscall(SYS_rt_sigaction, number, NULL, &action, sizeof action.mask);
+    if (action.handler != (void *)SIG_IGN)
+        return;
+    memset(&action, 0, sizeof action);
+    syscall(SYS_rt_sigaction, number, &action, NULL, sizeof action.mask);
+}
+
 /* SIGPIPE and SIGXFSZ stay ignored: Python makes exceptions of them. */
 void pf_confine_signals(void)
 {
@@ -44,8 +60,8 @@ void pf_confine_signals(void)
     sigemptyset(&none);
     for (int number = 1; number < NSIG; number++) {
         struct sigaction action = {.sa_handler = number == SIGPIPE || number == SIGXFSZ ? SIG_IGN : SIG_DFL};
-        sigaction(number, &action,
-                  NULL); /* refused for KILL, STOP and the C library's own: nothing to reset there */
+        if (sigaction(number, &action, NULL) != 0) /* KILL and STOP have nothing to reset */
+            reset_hidden(number);
     }
     sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -81,7 +81,7 @@ def _initialise(order: Order) -> handler.Handler:
         os._exit(0)  # a child that init forked and that came back from it
     spent = time.monotonic_ns() - start
     logs.flush()
-    flags, text = leftovers.find({fd for fd in order[3:] if fd >= 0})
+    flags, text = leftovers.find({order.socket, order.region, order.doorbell})
     _native.send(order.socket, control.READY, a=flags, b=spent, body=text.encode()[:_TEXT_MAX])
     return served
 

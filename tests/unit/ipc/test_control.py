@@ -39,7 +39,9 @@ def test_a_message_arrives_as_it_was_sent(pair: tuple[int, int]) -> None:
     ours, theirs = pair
     _native.pass_creds(ours)
     body = bytes(range(256)) * 200
-    _native.send(theirs, control.TEMPLATE, a=-1, token=2**64 - 1, b=-(2**63), c=7, body=body, fds=(theirs, theirs))
+    _native.send(
+        theirs, control.TEMPLATE, a=-1, token=2**64 - 1, b=-(2**63), c=7, body=body, fds=(theirs, theirs)
+    )
     got = control.Message(*_native.recv(ours, 2, creds=True))
     assert got[:6] == (control.TEMPLATE, -1, 2**64 - 1, -(2**63), 7, body)
     assert got.pid == os.getpid()
