@@ -156,6 +156,7 @@ def is_ready() -> bool:
             "pytest",
             "hypothesis",
             "numpy",
+            "pandas",
             "mypy",
             "ruff",
             "clang-format",

@@ -208,7 +208,7 @@ class OutOfMemory(_FunctionFault, MemoryError):
     """
 
     # Found by name it would be MemoryError's, which refuses to make a class whose first base is another.
-    __new__ = Exception.__new__
+    __new__ = Exception.__new__  # type: ignore[assignment]
     retryable = "policy"
 
 
