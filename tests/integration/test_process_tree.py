@@ -6,18 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pyfaas import _native
 from pyfaas._ipc import control
 from pyfaas._sandbox.plan import Limits
 
-from .host import PACKAGE, Host, Watched, adopt_orphans, ended, readable, receive, started
+from .host import PACKAGE, Host, Instance, Watched, adopt_orphans, ended, readable, receive, started
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +58,8 @@ def descriptors_of(pid: int) -> dict[int, str]:
 
 
 def test_everyone_introduces_itself_and_is_who_it_says(host: Host) -> None:
-    assert host.base and host.warden
+    assert host.base
+    assert host.warden
     template = host.template(ECHO)
     hello = template.hello()
     ready = template.ready()
@@ -132,8 +133,6 @@ def test_an_error_in_init_is_told_as_data(host: Host) -> None:
     template = host.template("def broken():\n    raise ValueError('no ' + 'x' * 100_000)\nbroken()")
     template.hello()
     message = receive(template.socket)
-    import msgspec
-
     error = msgspec.msgpack.decode(message.body)
     assert (message.type, error["errorType"], error["errorMessage"][:5]) == (
         control.INIT_ERROR,
@@ -171,8 +170,6 @@ def test_a_solo_instance_keeps_its_threads(host: Host) -> None:
     template = host.template(source, solo=channel)
     channel.release_peer()
     assert template.ready().a == control.LEFT_THREADS
-    from .host import Instance
-
     instance = Instance(channel, template.log)
     assert instance.call("threading.active_count()") == 2
     assert channel.pid == template.pid
@@ -248,7 +245,8 @@ def test_without_isolation_it_only_works(host: Host) -> None:
 
 
 def test_trusted_processes_hold_nothing_of_a_function(host: Host) -> None:
-    assert host.base and host.warden
+    assert host.base
+    assert host.warden
     template = host.template(ECHO)
     template.ready()
     instance = host.instance(template)
@@ -296,7 +294,8 @@ class Whole:
     """A tree with an instance that has a child of its own: everything that can survive a death above it."""
 
     def __init__(self, host: Host) -> None:
-        assert host.base and host.warden
+        assert host.base
+        assert host.warden
         self.template = host.template(RUN)
         self.template.ready()
         self.instance = host.instance(self.template)
@@ -318,7 +317,8 @@ def assert_dead(processes: list[Watched], seconds: float = 1.0) -> None:
 
 def test_the_death_of_the_warden_ends_its_function_only(host: Host) -> None:
     whole = Whole(host)
-    assert host.warden and host.base
+    assert host.warden
+    assert host.base
     host.warden.kill()
     assert_dead(whole.below_base)
     assert ended(host.socket)
@@ -420,7 +420,8 @@ def test_a_killed_host_takes_everything_along() -> None:
 
 
 def test_an_idle_tree_sleeps(host: Host) -> None:
-    assert host.base and host.warden
+    assert host.base
+    assert host.warden
     whole = Whole(host)
     processes = [host.supervisor, *whole.below_supervisor[:-1]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -20,10 +21,19 @@ def pair() -> Iterator[tuple[int, int]]:
     ours, theirs = _native.socketpair()
     yield ours, theirs
     for fd in (ours, theirs):
-        try:
+        with contextlib.suppress(OSError):
             os.close(fd)
-        except OSError:
-            pass
+
+
+def fill(fd: int) -> None:
+    while True:
+        _native.send(fd, control.HELLO)
+
+
+def received(fd: int, max_fds: int = 0) -> control.Message:
+    got = _native.recv(fd, max_fds, creds=True)
+    assert got is not None
+    return control.Message(*got)
 
 
 def test_numbers_are_those_of_the_core() -> None:
@@ -42,7 +52,7 @@ def test_a_message_arrives_as_it_was_sent(pair: tuple[int, int]) -> None:
     _native.send(
         theirs, control.TEMPLATE, a=-1, token=2**64 - 1, b=-(2**63), c=7, body=body, fds=(theirs, theirs)
     )
-    got = control.Message(*_native.recv(ours, 2, creds=True))
+    got = received(ours, 2)
     assert got[:6] == (control.TEMPLATE, -1, 2**64 - 1, -(2**63), 7, body)
     assert got.pid == os.getpid()
     for fd in got.fds:
@@ -56,8 +66,7 @@ def test_empty_full_and_gone_are_told_apart(pair: tuple[int, int]) -> None:
     with pytest.raises(BlockingIOError):
         _native.recv(ours)
     with pytest.raises(BlockingIOError):
-        while True:
-            _native.send(ours, control.HELLO)
+        fill(ours)
     os.close(theirs)
     assert _native.recv(ours) is None
     with pytest.raises(BrokenPipeError):
@@ -154,7 +163,7 @@ def test_a_sync_that_nobody_answers_ends(pair: tuple[int, int]) -> None:
     ours, theirs = pair
     ring = _native.LogRing()
     assert ring.sync(ours, 1, 0.001) is False
-    assert control.Message(*_native.recv(theirs)).type == control.SYNC
+    assert received(theirs).type == control.SYNC
     os.close(theirs)
     assert ring.sync(ours, 1, 10) is False  # at once: the socket says so
     ring.close()

@@ -6,6 +6,7 @@ import re
 import resource
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,6 @@ def test_without_isolation_nothing_is_limited() -> None:
         ("isolation", "gentle", "isolation='gentle' is not known; choose one of none, standard, strict"),
     ],
 )
-def test_errors_name_value_and_remedy(name: str, value: object, text: str) -> None:
+def test_errors_name_value_and_remedy(name: str, value: Any, text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
         Limits(**{name: value})
