@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar
+import builtins
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 T = TypeVar("T")
 
@@ -42,3 +46,9 @@ class Absent:
         self._refuse()
 
     __call__ = __enter__ = __iter__ = __len__ = __getitem__ = __setitem__ = __contains__ = __bool__ = _refuse
+
+
+def fill(module: ModuleType, variables: dict[str, Any]) -> None:
+    """Give a module that travelled by value its variables."""
+    vars(module).update(variables)
+    vars(module)["__builtins__"] = builtins

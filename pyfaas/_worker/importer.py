@@ -50,6 +50,8 @@ def resolve(code: Mapping[str, Any]) -> Any:
     """
     kind = code["kind"]
     if kind == "pickle":
+        # Modules that the callable imports when it is called.
+        install(code.get("files", {}))
         return _called(pickle.loads(code["pickle"]), "the pickled object")  # noqa: S301  # made by our own host
     if kind == "files":
         install(code["files"])

@@ -1,0 +1,1 @@
+"""What a function is made of: its code as bytes, its settings, its plan."""
