@@ -51,13 +51,18 @@ def settles(before: Holdings, memory: int = MEMORY) -> str:
     return Holdings.now().grown_since(before, memory)
 
 
-def flat(action: Callable[[], object], count: int) -> None:
-    """Repeat the action; after a tenth, which warms everything up, nothing may grow any more."""
+def flat(action: Callable[[], object], count: int, *, fill: Callable[[], object] = int) -> None:
+    """Repeat the action; after a tenth, which warms everything up, nothing may grow any more.
+
+    `fill` comes before each count, where the number of instances would be left to chance.
+    """
     for _ in range(max(3, count // 10)):
         action()
+    fill()
     before = Holdings.now()
     for _ in range(count):
         action()
+    fill()
     assert not settles(before)
 
 
@@ -89,6 +94,7 @@ def test_calls(name: str) -> None:
 def test_invalid_events() -> None:
     with pyfaas.Runtime() as rt:
         fn = rt.register("f", code=handler)
+        fn.invoke({})
 
         def call() -> None:
             with pytest.raises(pyfaas.InvalidEvent):
@@ -138,8 +144,12 @@ def test_many_functions_end_with_the_runtime() -> None:
 
 
 def test_submit_map_and_cancel() -> None:
-    with pyfaas.Runtime() as rt:
+    with pyfaas.Runtime(max_concurrency=4) as rt:
         fn = rt.register("f", code=handler, timeout=10)
+
+        def all_busy() -> None:
+            for future in [fn.submit({"sleep": 0.3}) for _ in range(4)]:
+                future.result()
 
         def some_of_each() -> None:
             waiting = [fn.submit({"sleep": 0.001}) for _ in range(50)]
@@ -149,7 +159,7 @@ def test_submit_map_and_cancel() -> None:
                 assert future.cancelled() or future.result() is not None
             assert len(list(fn.map([{}, {"raise": "no"}, {"crash": 1}], ordered=False, outcomes=True))) == 3
 
-        flat(some_of_each, 40)
+        flat(some_of_each, 40, fill=all_busy)
 
 
 def test_many_threads() -> None:
