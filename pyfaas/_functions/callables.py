@@ -45,7 +45,7 @@ def image(function: Any) -> tuple[dict[str, Any], str, str]:
         try:
             data = strict.dumps(function)
         except Exception as error:  # whatever a method of a captured object raises
-            raise InvalidPackage(f"{name}: {captured.explain(function, _fails, error)}") from error
+            raise InvalidPackage(f"{name}: {_explained(function, error)}") from error
         if strict.met_modules:
             try:
                 data = Lenient().dumps(function)
@@ -192,6 +192,13 @@ class Lenient(_Pickler):
             if captured.stays(value) or captured.refuses(value):
                 variables[name] = standins.Absent(f"{module.__name__}.{name}", captured.describe(value))
         return ModuleType, (module.__name__,), variables, None, None, standins.fill
+
+
+def _explained(function: object, error: Exception) -> str:
+    try:
+        return captured.explain(function, _fails, error)
+    except Exception:  # noqa: BLE001  # objects that raise when they are looked at
+        return f"it cannot be pickled: {error}"
 
 
 def _fails(value: object) -> bool:

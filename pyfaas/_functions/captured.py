@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -173,9 +174,10 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
     yield from (("a parameter's default", part) for part in function.__defaults__ or ())
     yield from ((f"the default of {name!r}", part) for name, part in (function.__kwdefaults__ or {}).items())
     yield from ((f"attribute {name!r}", part) for name, part in list(vars(function).items()))
-    yield from (
-        (f"the annotation of {name!r}", part) for name, part in list(function.__annotations__.items())
-    )
+    with suppress(Exception):  # annotations are evaluated when they are asked for
+        yield from (
+            (f"the annotation of {name!r}", part) for name, part in list(function.__annotations__.items())
+        )
 
 
 def _attributes(value: object) -> Iterator[tuple[str, Any]]:
