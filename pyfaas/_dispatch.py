@@ -16,7 +16,7 @@ from pyfaas._ipc.ids import request_text
 from pyfaas._ipc.values import MalformedValue, UnsupportedValue, decode, encode, encode_trusted
 from pyfaas._observe import lines
 from pyfaas._pool.version import START_ATTEMPTS
-from pyfaas.errors import InstanceCrashed, InvalidEvent, PyFaasError, RuntimeClosed
+from pyfaas.errors import InvalidEvent, PyFaasError, RuntimeClosed
 from pyfaas.model import Outcome, Report
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Call:
             self._kind, self._payload = _encode(version, event)
         else:
             self._kind, self._payload = frames.EVENT, payload
+        _admit(version, self._payload)
 
     @property
     def version(self) -> Version:
@@ -92,9 +93,11 @@ class Call:
             try:
                 self.begin(instance)
                 reply = instance.channel.call(*self._request())
-            except OSError:
+            except ConnectionError:
                 reply = (_native.WAIT_DEAD, -1, b"")  # the template or the doorbell went away meanwhile
-            except BaseException:  # an interrupt in the wait: the instance was killed, nobody waits any more
+            except (
+                BaseException
+            ):  # an interrupt in the wait, or no memory for an arena: the instance is killed
                 self._end(instance, error=True)
                 raise
             if attempt < START_ATTEMPTS - 1 and self.never_started(instance, reply):
@@ -237,13 +240,15 @@ class Call:
 
 def _encode(version: Version, event: Any) -> tuple[int, bytes]:
     try:
-        kind, payload = encode_trusted(event) if version.trusted else (frames.EVENT, encode(event))
+        return encode_trusted(event) if version.trusted else (frames.EVENT, encode(event))
     except UnsupportedValue as error:
         raise InvalidEvent(str(error)) from None
+
+
+def _admit(version: Version, payload: bytes) -> None:
     if len(payload) > version.max_payload:
         text = f"'{version.name}': the event is {len(payload):,} bytes; the limit is {version.max_payload:,}"
         raise InvalidEvent(f"{text} (max_payload=… raises it)")
-    return kind, payload
 
 
 def outcome_of_refusal(error: PyFaasError) -> Outcome[Any]:

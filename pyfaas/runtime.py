@@ -55,7 +55,7 @@ class Function(Generic[R]):
         self.name = name
         self._runtime = runtime
         self._pool = runtime._pool
-        self._plain = code if callable(code) else None
+        self._plain: Callable[..., R] | None = code if callable(code) else None
         self._version: Version = None  # type: ignore[assignment]  # set by register before anybody sees this
 
     def invoke(self, event: Any = None) -> R:
@@ -96,7 +96,12 @@ class Function(Generic[R]):
 
     @overload
     def map(
-        self, events: Iterable[Any], *, ordered: bool = ..., outcomes: Literal[False] = ..., window: int | None = ...
+        self,
+        events: Iterable[Any],
+        *,
+        ordered: bool = ...,
+        outcomes: Literal[False] = ...,
+        window: int | None = ...,
     ) -> Iterator[R]: ...
     @overload
     def map(
@@ -116,7 +121,7 @@ class Function(Generic[R]):
         Args:
             events: May be endless: at most `window` of them are in flight.
             ordered: Yield in the order of the events, or (`False`) as they are done.
-            outcomes: Yield `Outcome`s, also for failures; otherwise the first failure raises, and the rest is cancelled.
+            outcomes: Yield `Outcome`s, also for failures; otherwise the first failure raises and cancels the rest.
             window: By default twice the Runtime's `max_concurrency`.
         """
         size = window or 2 * self._runtime.max_concurrency
@@ -180,7 +185,9 @@ class Runtime:
         self, *, name: str | None = ..., **parameters: Any
     ) -> Callable[[Callable[[Any, Context], R]], Function[R]]: ...
 
-    def function(self, code: Any = None, /, *, name: str | None = None, **parameters: Any) -> Any:
+    def function(  # type: ignore[misc]  # mypy takes a keyword `code` for the positional one
+        self, code: Any = None, /, *, name: str | None = None, **parameters: Any
+    ) -> Any:
         """Register the decorated function under its own name; parameters as `register`."""
 
         def decorate(code: Callable[..., Any]) -> Function[Any]:

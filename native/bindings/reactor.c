@@ -13,8 +13,15 @@ struct reactor_object {
     struct pf_reactor reactor;
     PyObject *channels; /* token -> Channel, so that what is borrowed below lives */
     PyObject *channel_type;
-    bool open;
+    bool open, waiting;
 };
+
+static bool closed(struct reactor_object *self)
+{
+    if (!self->open)
+        PyErr_SetString(PyExc_ValueError, "the reactor is closed");
+    return !self->open;
+}
 
 static PyObject *conclude(int rc) {
     if (rc >= 0) return Py_NewRef(Py_None);
@@ -53,7 +60,7 @@ static PyObject *reactor_add(PyObject *op, PyObject *args) {
     struct reactor_object *self = (struct reactor_object *)op;
     unsigned long long token;
     int fd;
-    if (!PyArg_ParseTuple(args, "Ki:add", &token, &fd)) return NULL;
+    if (!PyArg_ParseTuple(args, "Ki:add", &token, &fd) || closed(self)) return NULL;
     return conclude(pf_reactor_add(&self->reactor, token, fd, NULL));
 }
 
@@ -61,7 +68,7 @@ static PyObject *reactor_add_channel(PyObject *op, PyObject *args) {
     struct reactor_object *self = (struct reactor_object *)op;
     unsigned long long token;
     PyObject *object;
-    if (!PyArg_ParseTuple(args, "KO!:add_channel", &token, self->channel_type, &object)) return NULL;
+    if (!PyArg_ParseTuple(args, "KO!:add_channel", &token, self->channel_type, &object) || closed(self)) return NULL;
     struct pf_channel *channel = &((struct pf_channel_object *)object)->channel;
     PyObject *key = PyLong_FromUnsignedLongLong(token);
     if (!key) return NULL;
@@ -74,6 +81,7 @@ static PyObject *reactor_remove(PyObject *op, PyObject *arg) {
     struct reactor_object *self = (struct reactor_object *)op;
     uint64_t token = PyLong_AsUnsignedLongLong(arg);
     if (token == (uint64_t)-1 && PyErr_Occurred()) return NULL;
+    if (!self->open) return PyBool_FromLong(false); /* it forgot all when it was closed */
     int rc = pf_reactor_remove(&self->reactor, token);
     int held = PyDict_Contains(self->channels, arg);
     if (held < 0 || (held && PyDict_DelItem(self->channels, arg) < 0)) return NULL;
@@ -81,31 +89,50 @@ static PyObject *reactor_remove(PyObject *op, PyObject *arg) {
 }
 
 static PyObject *reactor_arm(PyObject *op, PyObject *arg) {
+    struct reactor_object *self = (struct reactor_object *)op;
     uint64_t token = PyLong_AsUnsignedLongLong(arg);
-    if (token == (uint64_t)-1 && PyErr_Occurred()) return NULL;
-    return conclude(pf_reactor_arm(&((struct reactor_object *)op)->reactor, token));
+    if ((token == (uint64_t)-1 && PyErr_Occurred()) || closed(self)) return NULL;
+    return conclude(pf_reactor_arm(&self->reactor, token));
 }
 
 static PyObject *reactor_disarm(PyObject *op, PyObject *arg) {
+    struct reactor_object *self = (struct reactor_object *)op;
     uint64_t token = PyLong_AsUnsignedLongLong(arg);
-    if (token == (uint64_t)-1 && PyErr_Occurred()) return NULL;
-    return PyBool_FromLong(pf_reactor_disarm(&((struct reactor_object *)op)->reactor, token));
+    if ((token == (uint64_t)-1 && PyErr_Occurred()) || closed(self)) return NULL;
+    return PyBool_FromLong(pf_reactor_disarm(&self->reactor, token));
 }
 
 static PyObject *reactor_wake(PyObject *op, PyObject *unused) {
     (void)unused;
-    return conclude(pf_reactor_wake(&((struct reactor_object *)op)->reactor));
+    struct reactor_object *self = (struct reactor_object *)op;
+    return self->open ? conclude(pf_reactor_wake(&self->reactor)) : Py_NewRef(Py_None);
+}
+
+static PyObject *reactor_close(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    struct reactor_object *self = (struct reactor_object *)op;
+    if (self->waiting) {
+        PyErr_SetString(PyExc_RuntimeError, "a thread waits for the reactor");
+        return NULL;
+    }
+    if (self->open) pf_reactor_close(&self->reactor);
+    self->open = false;
+    PyDict_Clear(self->channels);
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *reactor_wait(PyObject *op, PyObject *arg) {
     struct reactor_object *self = (struct reactor_object *)op;
     long long timeout = PyLong_AsLongLong(arg);
-    if (timeout == -1 && PyErr_Occurred()) return NULL;
+    if ((timeout == -1 && PyErr_Occurred()) || closed(self)) return NULL;
     struct pf_event events[PF_EVENTS];
     int count;
+    self->waiting = true;
     Py_BEGIN_ALLOW_THREADS;
     count = pf_reactor_wait(&self->reactor, events, PF_EVENTS, timeout < 0 ? UINT64_MAX : (uint64_t)timeout);
     Py_END_ALLOW_THREADS;
+    self->waiting = false;
     if (count == -EINTR) count = 0;
     if (count < 0) return conclude(count);
     PyObject *list = PyList_New(count);
@@ -125,6 +152,7 @@ static PyMethodDef methods[] = {
     {"disarm", reactor_disarm, METH_O, "disarm(token) -> whether the call is the caller's again"},
     {"wake", reactor_wake, METH_NOARGS, "Makes wait() return."},
     {"wait", reactor_wait, METH_O, "wait(timeout_ns) -> [(token, wait)]; wait is 0 for a readable descriptor"},
+    {"close", reactor_close, METH_NOARGS, "Lets everything go, when nobody waits any more; idempotent."},
     {NULL, NULL, 0, NULL},
 };
 

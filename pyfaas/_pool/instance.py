@@ -84,7 +84,9 @@ class Instance(Slot):
         if self.fresh and pid:
             self.fresh = False
             warden = self.template.warden
-            with contextlib.suppress(OSError):  # a warden that is gone has ended the instance: `watch` says so
+            with contextlib.suppress(
+                OSError
+            ):  # a warden that is gone has ended the instance: `watch` says so
                 warden.send(control.ADOPTED, self.token, a=pid)
             warden.watch(pid, self._exited)
 
@@ -106,14 +108,9 @@ class Instance(Slot):
 
     def when_exited(self, call: Callable[[], None]) -> None:
         """Make a call once its exit status is known: now, or in the reactor's thread."""
-        if self.exit is None:
-            self._exit_calls.append(call)
-            if self.exit is None:
-                return
-            if call not in self._exit_calls:
-                return  # the reactor has made it in between
-            self._exit_calls.remove(call)
-        call()
+        self._exit_calls.append(call)
+        if self.exit is not None:
+            self._make_exit_calls()
 
     def status_missing(self) -> None:
         """Give up waiting for an exit status."""
@@ -168,10 +165,15 @@ class Instance(Slot):
 
     def _exited(self, exit_: Exit) -> None:
         self.exit = exit_
-        while self._exit_calls:
-            self._exit_calls.pop(0)()
+        self._make_exit_calls()
         if self.on_lost is not None:
             self.on_lost(self)
+
+    def _make_exit_calls(self) -> None:
+        """Make each call once, whichever of two threads comes to it."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._exit_calls.pop(0)()
 
     # What it used
 

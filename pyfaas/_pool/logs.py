@@ -1,7 +1,8 @@
-"""What a function writes: a pipe that its warden pumps into a ring, which the host reads when an invocation has ended."""
+"""What a function writes: a pipe that its warden pumps into a ring, read by the host when an invocation has ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,6 @@ class LogPipe:
         """Stop pumping."""
         self.release_write_end()
         if self._warden.alive:
-            try:
+            with contextlib.suppress(OSError):  # the warden is gone, and its descriptors with it
                 self._warden.send(control.DROP, self.token)
-            except OSError:
-                pass  # the warden is gone, and its descriptors with it
         self._ring.close()

@@ -87,9 +87,7 @@ class Pool:
 
     def deploy(self, name: str, config: FunctionConfig, deployment: Deployment) -> Version:
         """Make a version. Its processes come with its first invocation."""
-        version = Version(
-            name, config, deployment, reactor=self.reactor, tree=self._tree, clock=self._clock
-        )
+        version = Version(name, config, deployment, reactor=self.reactor, tree=self._tree, clock=self._clock)
         with self._lock:
             self._check_open()
             self._versions[version.line] = version
@@ -106,8 +104,7 @@ class Pool:
     def take_idle(self, version: Version) -> Instance | None:
         """Return a warm instance if one is free. The way of nearly every invocation."""
         with self._lock:
-            slot = self._state.take_idle(version.line)
-        return slot  # type: ignore[return-value]  # every slot of a real pool is an Instance
+            return self._state.take_idle(version.line)  # type: ignore[return-value]  # real slots are Instances
 
     def spin_ns(self) -> int:
         """How long to spin: not at all when more would be runnable than there are CPUs."""
@@ -230,11 +227,13 @@ class Pool:
         """Return the numbers of one version, now."""
         line = version.line
         with self._lock:
+            # An instance works as soon as it has said hello, which whoever waits for its reply may not know yet.
+            said_hello = sum(
+                1 for instance in list(version.instances) if instance.fresh and instance.channel.pid
+            )
+            starting = line.starting - said_hello
             return line.counters.snapshot(
-                starting=line.starting,
-                idle=len(line.idle),
-                busy=line.busy - line.starting,
-                queued=len(line.waiting),
+                starting=starting, idle=len(line.idle), busy=line.busy - starting, queued=len(line.waiting)
             )
 
     def perform(self, decisions: Iterable[Decision]) -> None:
@@ -250,7 +249,11 @@ class Pool:
                 self._close_version(decision.line)
 
     def close(self, timeout: float | None) -> None:
-        """Let what was accepted finish, for at most `timeout` s (`None`: as long as its own deadlines allow), then end all."""
+        """Let what was accepted finish, then end all.
+
+        Args:
+            timeout: Seconds that it may take; `None`: as long as its own deadlines allow.
+        """
         with self._lock:
             self.closed = self.closed or "the Runtime is closed"
             deadline = None if timeout is None else self._clock.monotonic_ns() + int(timeout * 1e9)
@@ -269,7 +272,9 @@ class Pool:
             version.close()
         self._tree.close()
         with self._lock:
-            while self._state.busy and self._clock.wait(self._quiet, self._clock.monotonic_ns() + 1_000_000_000):
+            while self._state.busy and self._clock.wait(
+                self._quiet, self._clock.monotonic_ns() + 1_000_000_000
+            ):
                 pass
         for version in versions:
             for instance in list(version.instances):

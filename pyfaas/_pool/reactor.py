@@ -78,10 +78,11 @@ class Reactor:
                     self._guard(handler, outcome)
             while self._soon:
                 self._guard(self._soon.pop(0))
+        self._native.close()
 
     def _guard(self, handler: Callable[..., None], *args: int) -> None:
         try:
             handler(*args)
-        except Exception:
+        except Exception:  # noqa: BLE001  # see below
             # Events of the other instances must go on; this is a bug of ours, and said so.
             _log.exception("a bug in pyfaas: please report it with this text")

@@ -1,7 +1,7 @@
 """What the pool decides: a pure state machine. It starts nothing, waits for nothing and reads no clock.
 
-The pool calls it under its lock and does, after the lock, what the returned decisions say. All fairness and every limit is
-here, so that all of it can be tested without a process.
+The pool calls it under its lock and does, after the lock, what the returned decisions say. All fairness and every
+limit is here, so that all of it can be tested without a process.
 """
 
 from __future__ import annotations
@@ -61,7 +61,17 @@ class Slot:
 class Line:
     """Everything that waits for, or runs, one version of one function."""
 
-    __slots__ = ("busy", "counters", "idle", "idle_timeout_ns", "name", "retired", "reuse", "starting", "waiting")
+    __slots__ = (
+        "busy",
+        "counters",
+        "idle",
+        "idle_timeout_ns",
+        "name",
+        "retired",
+        "reuse",
+        "starting",
+        "waiting",
+    )
 
     def __init__(self, name: str, *, reuse: int | None = None, idle_timeout_ns: int | None = None) -> None:
         self.name = name

@@ -112,6 +112,9 @@ class Template:
             self.forget()
             if self._solo is None:
                 self._log.close()
+        if self.state is TemplateState.STARTING:
+            text = f"'{self._deployment.name}' was closed while its init ran"
+            self._settle(TemplateState.ENDED, InstanceCrashed(text, reason="runtime"))
 
     def give_up(self) -> None:
         """End it, since it does not do its work."""

@@ -167,4 +167,3 @@ class Version:
 
     def __repr__(self) -> str:
         return f"<Version {self.name} {self._template!r} {self.line!r}>"
-

@@ -64,7 +64,9 @@ class Warden:
         """The control socket, or -1."""
         return self._socket
 
-    def send(self, kind: int, token: int, *, a: int = 0, body: bytes = b"", fds: tuple[int, ...] = ()) -> None:
+    def send(
+        self, kind: int, token: int, *, a: int = 0, body: bytes = b"", fds: tuple[int, ...] = ()
+    ) -> None:
         """Send a message; descriptors are borrowed."""
         if self._socket < 0:
             raise BrokenPipeError("the warden is gone")
