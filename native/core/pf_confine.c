@@ -173,6 +173,8 @@ struct step {
     bool always; /* needed in order to work at all, also with isolation="none" */
 };
 
+/* One step, one line. */
+/* clang-format off */
 /* Once per function, by trusted code. The order is that of docs/design: what needs rights comes before what
  * gives them up. */
 static const struct step function_steps[] = {
@@ -190,10 +192,13 @@ static const struct step function_steps[] = {
 
 /* Once per instance. What user code in init may have undone is done again. */
 static const struct step instance_steps[] = {
-    {"die with parent", step_parent, true},        {"own session", step_session, true},
-    {"close descriptors", step_descriptors, true}, {"set name", step_name, true},
+    {"die with parent", step_parent, true},
+    {"own session", step_session, true},
+    {"close descriptors", step_descriptors, true},
+    {"set name", step_name, true},
     {"not dumpable", step_dumpable, false},
 };
+/* clang-format on */
 
 static int apply(const struct step *steps, size_t count, const struct pf_plan *plan, struct pf_place *place,
                  struct pf_error *err)

@@ -1,4 +1,5 @@
-/* The smallest frame for tests in C: CHECK ends the program with the line and the values; RUN names what runs. */
+/* The smallest frame for tests in C: CHECK ends the program with the line and the values; RUN names what
+ * runs. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -10,7 +11,7 @@
 #define CHECK(condition)                                                                                     \
     do {                                                                                                     \
         if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: %s: not true: %s (errno %s)\n", __FILE__, __LINE__, __func__,             \
+            fprintf(stderr, "%s:%d: %s: not true: %s (errno %s)\n", __FILE__, __LINE__, __func__,            \
                     #condition, strerror(errno));                                                            \
             exit(1);                                                                                         \
         }                                                                                                    \
@@ -20,7 +21,7 @@
     do {                                                                                                     \
         long long got_ = (long long)(got), wanted_ = (long long)(wanted);                                    \
         if (got_ != wanted_) {                                                                               \
-            fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", __FILE__, __LINE__, __func__, #got, got_,    \
+            fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", __FILE__, __LINE__, __func__, #got, got_,   \
                     wanted_);                                                                                \
             exit(1);                                                                                         \
         }                                                                                                    \

@@ -279,13 +279,34 @@ static void lists_many(void)
     pf_children_end();
 }
 
-static void every_step_is_taken(void) { in_child(confined); }
-static void without_isolation_only_what_is_needed(void) { in_child(unconfined); }
-static void an_instance_is_confined_again(void) { in_child(confined_again); }
-static void a_wrong_parent_stops_it(void) { in_child(stops_at_the_wrong_parent); }
-static void a_failing_step_is_named(void) { in_child(names_the_step_that_fails); }
-static void a_tree_is_killed_to_the_last(void) { in_child(ends_a_tree); }
-static void many_children_are_listed(void) { in_child(lists_many); }
+static void every_step_is_taken(void)
+{
+    in_child(confined);
+}
+static void without_isolation_only_what_is_needed(void)
+{
+    in_child(unconfined);
+}
+static void an_instance_is_confined_again(void)
+{
+    in_child(confined_again);
+}
+static void a_wrong_parent_stops_it(void)
+{
+    in_child(stops_at_the_wrong_parent);
+}
+static void a_failing_step_is_named(void)
+{
+    in_child(names_the_step_that_fails);
+}
+static void a_tree_is_killed_to_the_last(void)
+{
+    in_child(ends_a_tree);
+}
+static void many_children_are_listed(void)
+{
+    in_child(lists_many);
+}
 
 int main(void)
 {

@@ -81,7 +81,8 @@ static void a_message_arrives_whole(void)
     close(ends[1]);
 }
 
-/* However many are sent, a receiver never gets more than it said, and keeps none of a message that it refuses. */
+/* However many are sent, a receiver never gets more than it said, and keeps none of a message that it
+ * refuses. */
 static void unwanted_descriptors_are_never_installed(void)
 {
     for (int creds = 0; creds < 2; creds++) {

@@ -18,7 +18,10 @@ static void open_ring(struct pf_log *log)
 }
 
 /* The byte that belongs at a position: a reader can tell whether what it got is what was there. */
-static unsigned char byte_at(uint64_t position) { return (unsigned char)(position * 31 + (position >> 8)); }
+static unsigned char byte_at(uint64_t position)
+{
+    return (unsigned char)(position * 31 + (position >> 8));
+}
 
 static void put(struct pf_log *log, size_t len)
 {
@@ -86,6 +89,23 @@ static void the_oldest_is_dropped_and_counted(void)
     pf_log_unmap(&log);
 }
 
+/* The moment between the writer's announcement and its copy, in which a reader must not trust what it has
+ * copied. */
+static void what_is_being_overwritten_is_not_trusted(void)
+{
+    struct pf_log log;
+    uint64_t next;
+    open_ring(&log);
+    put(&log, SIZE);
+    atomic_store(&log.header->reserve, SIZE + 100);
+    memset(log.ring, 'x', 100);
+    CHECK_EQ(take(&log, 0, &next), 100);
+    CHECK_EQ(next, SIZE);
+    atomic_store(&log.header->reserve, SIZE * 2);
+    CHECK_EQ(take(&log, 0, &next), SIZE);
+    pf_log_unmap(&log);
+}
+
 static void a_small_buffer_reads_in_parts(void)
 {
     struct pf_log log;
@@ -149,7 +169,8 @@ static void *read_all(void *argument)
     uint64_t next = 0, dropped = 0;
     while (!atomic_load(&race->done) || next != pf_log_head(&race->log))
         dropped += take(&race->log, next, &next);
-    fprintf(stderr, "    read up to %llu, %llu dropped\n", (unsigned long long)next, (unsigned long long)dropped);
+    fprintf(stderr, "    read up to %llu, %llu dropped\n", (unsigned long long)next,
+            (unsigned long long)dropped);
     return NULL;
 }
 
@@ -218,6 +239,7 @@ int main(void)
     RUN(sizes_are_checked);
     RUN(what_was_written_is_read);
     RUN(the_oldest_is_dropped_and_counted);
+    RUN(what_is_being_overwritten_is_not_trusted);
     RUN(a_small_buffer_reads_in_parts);
     RUN(a_pipe_is_pumped_to_its_end);
     RUN(a_forked_child_has_no_ring);
