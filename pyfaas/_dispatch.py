@@ -36,8 +36,11 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
     if len(payload) <= version.max_payload:
         instance = pool.take_idle(version)
         if instance is not None:
+            channel = instance.channel
+            if channel.log_pending:  # output of the invocation before, still in the pipe
+                instance.log.sync()
             instance.log.mark()
-            reply = instance.channel.call(
+            reply = channel.call(
                 frames.EVENT, payload, version.timeout_ns, version.start_ns, pool.spin_ns()
             )
             if type(reply) is bytes:
@@ -111,13 +114,12 @@ class Call:
     def begin(self, instance: Instance) -> None:
         """Get an instance ready for `channel.call` or `post`."""
         self._cold = instance.fresh
+        if not instance.fresh and instance.channel.log_pending:
+            instance.log.sync()
         instance.log.mark()
         if instance.fresh:
             instance.fork()
         elif self._report:
-            if instance.channel.log_pending:  # of the invocation before, which did not ask for its output
-                instance.log.sync()
-                instance.log.mark()
             self._cpu_ns = instance.cpu_ns()
 
     def post(self, instance: Instance) -> None:

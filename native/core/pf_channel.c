@@ -225,6 +225,7 @@ static enum pf_wait adopt(struct pf_channel *channel, pid_t pid) {
         return broken(channel, "hello from a process of another parent");
     channel->pid = pid;
     channel->pidfd = pf_fd_take(&pidfd);
+    if (channel->doomed) pf_channel_kill(channel);
     channel->deadline_ns = pf_now_ns() + channel->timeout_ns;
     return PF_WAIT_PENDING;
 }
@@ -338,6 +339,7 @@ bool pf_channel_was_taken(const struct pf_channel *channel) {
 }
 
 int pf_channel_kill(struct pf_channel *channel) {
+    channel->doomed = true;
     int pidfd = channel->pidfd;
     return pidfd < 0 ? -ESRCH : pf_pidfd_kill(pidfd, SIGKILL);
 }

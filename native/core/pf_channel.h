@@ -37,6 +37,7 @@ struct pf_reply {
 struct pf_channel {
     struct pf_region *region; /* owned mapping */
     int doorbell;             /* owned */
+    _Atomic bool doomed;      /* killed before it said hello: it dies at its hello */
     _Atomic int pidfd;        /* owned, -1 until the peer said hello; atomic for pf_channel_kill */
     pid_t pid;                /* 0 until then */
     pid_t parent;             /* whose child the peer has to be; 0: this process's own */
@@ -89,7 +90,7 @@ void pf_channel_take(struct pf_channel *channel, void *bytes);
 /* True if the peer had entered the handler for the last request (the peer's word; only its own function gains). */
 bool pf_channel_was_taken(const struct pf_channel *channel);
 
-/* SIGKILL by pidfd; 0, or -ESRCH if the peer never said hello or is gone. */
+/* SIGKILL by pidfd, or at the hello that has not come yet (-ESRCH: also if the peer is gone). */
 int pf_channel_kill(struct pf_channel *channel);
 
 #endif
