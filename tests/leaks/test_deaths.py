@@ -60,6 +60,7 @@ while True:
 ROUNDS = 20
 # A template that is killed while it runs the function's init looks as if init had done it.
 MAY_HAPPEN = (pyfaas.InstanceCrashed, pyfaas.InitError)
+WHOLE = 5  # supervisor, base, warden, template, instance
 LIMIT = 1.0  # seconds after the host's death
 
 
@@ -84,7 +85,7 @@ def die_at(delay: float, folder: pathlib.Path) -> None:
     """Start a host, kill it after `delay` seconds, and look at what it leaves behind."""
     before = descendants()
     host = subprocess.Popen(
-        [sys.executable, "-c", HOST],
+        [sys.executable, "-P", "-c", HOST],
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.DEVNULL,
     )
@@ -160,7 +161,7 @@ def test_calls_survive_deaths_below() -> None:
 
 
 def test_deaths_below_leave_nothing() -> None:
-    def kill_one_of(rt: pyfaas.Runtime, fn: pyfaas.Function, number: int) -> None:
+    def kill_one_of(rt: pyfaas.Runtime, fn: pyfaas.Function[object], number: int) -> None:
         below = sorted(descendants())
         if below:  # else the last call was answered by an instance that died right afterwards
             with contextlib.suppress(ProcessLookupError):
@@ -172,9 +173,11 @@ def test_deaths_below_leave_nothing() -> None:
         fn.invoke(0)
         for number in range(8):
             kill_one_of(rt, fn, number)
+        assert wait_until(lambda: answers(fn) and len(descendants()) == WHOLE, 5)
         before = Holdings.now()
         for number in range(40):
             kill_one_of(rt, fn, number)
+        assert wait_until(lambda: answers(fn) and len(descendants()) == WHOLE, 5)
         wait_until(lambda: not Holdings.now().grown_since(before, 5 * MB), 5)
         assert not Holdings.now().grown_since(before, 5 * MB)
 

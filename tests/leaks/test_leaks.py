@@ -119,7 +119,9 @@ def test_init_errors() -> None:
     with pyfaas.Runtime() as rt:
 
         def register() -> None:
-            fn = rt.register("f", code=pyfaas.Source("1 / 0\ndef handler(event, context): pass"))
+            fn: pyfaas.Function[Any] = rt.register(
+                "f", code=pyfaas.Source("1 / 0\ndef handler(event, context): pass")
+            )
             assert isinstance(fn.call({}).error, pyfaas.InitError)
 
         flat(register, 50)

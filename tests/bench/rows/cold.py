@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyfaas
 
@@ -33,10 +33,12 @@ def _measure(bench: Bench, title: str, imports: str) -> list[Row]:
     burst = Sample(f"cold start back to back, {title}")
     with pyfaas.Runtime() as rt:
         # The reference forks inside a worker of the same code: the same page tables and mappings.
-        reference = rt.register(
+        reference: pyfaas.Function[Any] = rt.register(
             "reference", code=code, handler="handler", memory=512, processes=16, reuse=None
         )
-        cold = rt.register("cold", code=code, handler="handler", memory=512, processes=16, reuse=1)
+        cold: pyfaas.Function[Any] = rt.register(
+            "cold", code=code, handler="handler", memory=512, processes=16, reuse=1
+        )
         for _ in range(5):
             reference.invoke({"forks": BLOCK})
             cold.invoke({})
@@ -54,7 +56,7 @@ def _measure(bench: Bench, title: str, imports: str) -> list[Row]:
     ]
 
 
-def _cold_starts(rt: pyfaas.Runtime, cold: pyfaas.Function, count: int, *, pause: bool) -> list[int]:
+def _cold_starts(rt: pyfaas.Runtime, cold: pyfaas.Function[Any], count: int, *, pause: bool) -> list[int]:
     """Times of `count` calls that each make their instance; with `pause`, after the last one has gone."""
     took = []
     for _ in range(count):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyfaas
 
@@ -29,7 +29,9 @@ def handler(event, context):
 def measure(bench: Bench) -> list[Row]:
     late = Sample("after the deadline")
     with pyfaas.Runtime() as rt:
-        fn = rt.register("hang", code=pyfaas.Source(HANG), handler="handler", timeout=TIMEOUT)
+        fn: pyfaas.Function[Any] = rt.register(
+            "hang", code=pyfaas.Source(HANG), handler="handler", timeout=TIMEOUT
+        )
         fn.call(
             {}
         )  # makes the template; from here on each call starts an instance, as its predecessor was killed

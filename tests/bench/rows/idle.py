@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyfaas
 
@@ -20,7 +20,7 @@ INSTANCES = 100
 SETTLE = 1.0
 
 
-def warm_up(rt: pyfaas.Runtime, fn: pyfaas.Function, count: int) -> None:
+def warm_up(rt: pyfaas.Runtime, fn: pyfaas.Function[Any], count: int) -> None:
     """Have `count` instances at once, by that many calls that overlap; after this they are idle."""
     for seconds in (0.5, 2, 5):
         for waiting in [fn.submit({"seconds": seconds}) for _ in range(count)]:
@@ -33,7 +33,9 @@ def warm_up(rt: pyfaas.Runtime, fn: pyfaas.Function, count: int) -> None:
 def measure(bench: Bench) -> list[Row]:
     seconds = 3 if bench.quick else 10
     with pyfaas.Runtime(max_concurrency=INSTANCES) as rt:
-        fn = rt.register("idle", code=pyfaas.Source(image()), handler="handler", timeout=30)
+        fn: pyfaas.Function[Any] = rt.register(
+            "idle", code=pyfaas.Source(image()), handler="handler", timeout=30
+        )
         warm_up(rt, fn, INSTANCES)
         time.sleep(SETTLE)
         pids = processes.tree()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyfaas
 
@@ -59,7 +59,7 @@ def measure(bench: Bench) -> list[Row]:
     ]
 
 
-def _run(fn: pyfaas.Function, calls: int) -> None:
+def _run(fn: pyfaas.Function[Any], calls: int) -> None:
     """Half of the calls by `invoke`, half by `map`."""
     for _ in range(calls // 2):
         fn.invoke(EVENT)
