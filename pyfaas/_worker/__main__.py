@@ -8,6 +8,7 @@ The supervisor is C: of Python it has only the interpreter that started it, with
 
 from __future__ import annotations
 
+import gc
 import sys
 
 #: What the base's environment is, and nothing else; a template gives its function an environment of its own.
@@ -34,6 +35,7 @@ def supervise(control: str, host: str, executable: str, folder: str, *libraries:
 
 def base(control: str, folder: str, *libraries: str) -> None:
     """Be the base, and in its descendants whatever they are."""
+    gc.disable()  # nothing that is imported now is ever garbage
     sys.path += [path for path in (folder, *libraries) if path not in sys.path]
     sys.argv = [""]
     from pyfaas._worker import base as worker

@@ -23,6 +23,7 @@ def run(control: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no process of a tree raises KeyboardInterrupt
     gc.collect()
     gc.freeze()  # the collector never touches these objects again, so their pages stay shared
+    gc.enable()
     warden = _native.base_loop(control)
     order = _native.warden_loop(*warden) if warden is not None else None
     if order is not None:
