@@ -46,13 +46,15 @@ static void gives_up_idle_arenas(void)
     rig_stop(&rig);
 }
 
-/* No descriptor left for an arena: the call fails, the old arena stays at both ends, the next call is right. */
+/* No descriptor left for an arena: the call fails, the old arena stays at both ends, the next call is right. The peer spins, so
+ * that it looks at its doorbell only when it has to. */
 static void survives_shortage_of_descriptors(void)
 {
     struct rig rig;
     struct rlimit before, none;
     rig_start(&rig, echo_peer, NULL);
-    rig_echo(&rig, sent, got, 300000, 1, 0);
+    for (uint64_t i = 0; i < 5; i++)
+        rig_echo(&rig, sent, got, 300000, i, 100 * MS);
     CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
     none = before;
     none.rlim_cur = 3;
@@ -60,8 +62,8 @@ static void survives_shortage_of_descriptors(void)
     int rc = pf_channel_post(&rig.channel, 0, sent, 2000000, SECOND, SECOND, 0);
     CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
     CHECK_EQ(rc, -EMFILE);
-    rig_echo(&rig, sent, got, 100000, 2, 0);
-    rig_echo(&rig, sent, got, 2000000, 3, 0);
+    rig_echo(&rig, sent, got, 100000, 2, 100 * MS);
+    rig_echo(&rig, sent, got, 2000000, 3, 100 * MS);
     rig_stop(&rig);
 }
 
@@ -148,26 +150,31 @@ static void accepts_endless_timeouts(void)
     rig_stop(&rig);
 }
 
-/* Answers without having said who it is. */
+/* Answers without having said who it is; `argument` is not NULL if it also rings. */
 static void mute_peer(int memfd, int doorbell, const void *argument)
 {
     struct pf_peer peer;
     struct pf_request request;
-    (void)argument;
     if (pf_peer_open(&peer, memfd, doorbell) < 0)
         _exit(1);
-    while (pf_peer_receive(&peer, &request) == 1)
+    while (pf_peer_receive(&peer, &request) == 1) {
+        if (!argument)
+            peer.doorbell = -1;
         pf_peer_reply(&peer, PF_REPLY_RESULT, "x", 1, -1);
+        peer.doorbell = doorbell;
+    }
 }
 
 static void believes_nobody_before_its_hello(void)
 {
-    struct rig rig;
-    rig_start(&rig, mute_peer, NULL);
-    CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 1, 5 * SECOND, 30 * MS, 0), 0);
-    CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_PROTOCOL);
-    CHECK_EQ(pf_channel_kill(&rig.channel), -ESRCH);
-    rig_stop(&rig);
+    for (int rings = 0; rings < 2; rings++) {
+        struct rig rig;
+        rig_start(&rig, mute_peer, rings ? &rings : NULL);
+        CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 1, 5 * SECOND, 50 * MS, 0), 0);
+        CHECK_EQ(pf_channel_wait(&rig.channel, 0), rings ? PF_WAIT_PROTOCOL : PF_WAIT_DEADLINE);
+        CHECK_EQ(pf_channel_kill(&rig.channel), -ESRCH);
+        rig_stop(&rig);
+    }
 }
 
 static void failing_peer(int memfd, int doorbell, const void *argument)
@@ -282,18 +289,33 @@ static void death_between_calls_is_a_death(void)
     }
 }
 
-/* Both ends always sleep, at jittered moments: a lost wake-up would show as a deadline. */
-static void loses_no_wake_up(void)
+static void pause_up_to(uint64_t *state, uint64_t most)
+{
+    for (uint64_t n = next_random(state) % most; n > 0; n--)
+        pf_pause();
+}
+
+/* One end goes to sleep just when the other writes, at jittered moments: a lost wake-up would show as a deadline. */
+static void race_to_sleep(uint32_t peer_spins_ns, uint64_t pauses_before, uint64_t pauses_after, int calls)
 {
     struct rig rig;
     uint64_t state = 7;
     rig_start(&rig, echo_peer, NULL);
-    for (uint64_t i = 0; i < 10000; i++) {
-        rig_echo(&rig, sent, got, 8, i, i % 3 == 0 ? 3000 : 0);
-        for (uint64_t n = next_random(&state) % 2000; n > 0; n--)
-            pf_pause();
+    for (int i = 0; i < calls; i++) {
+        pause_up_to(&state, pauses_before);
+        CHECK_EQ(pf_channel_post(&rig.channel, 0, "ping", 4, 2 * SECOND, SECOND, peer_spins_ns), 0);
+        pause_up_to(&state, pauses_after);
+        CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_REPLY);
+        pf_channel_take(&rig.channel, got);
     }
     rig_stop(&rig);
+}
+
+static void loses_no_wake_up(void)
+{
+    race_to_sleep(0, 2000, 1, 3000);
+    race_to_sleep(500000, 1, 10, 20000);
+    race_to_sleep(1000, 100, 1, 10000);
 }
 
 static void *kill_later(void *channel)

@@ -35,13 +35,12 @@ static void post(struct rig *rig, uint64_t length, uint64_t timeout_ns)
     CHECK_EQ(pf_channel_post(&rig->channel, 0, bytes, length, timeout_ns, 5 * SECOND, 0), 0);
 }
 
-/* An echoing peer whose hello has arrived, added under `token`. */
+/* A peer that has answered one call, added under `token`. */
 static void start(struct rig *rig, uint64_t token, peer_main *run)
 {
     static uint8_t sent[8];
     rig_start(rig, run, NULL);
-    if (run == echo_peer)
-        rig_echo(rig, sent, got, sizeof sent, token, 0);
+    rig_echo(rig, sent, got, sizeof sent, token, 0);
     CHECK_EQ(pf_reactor_add(&reactor, token, rig->channel.doorbell, &rig->channel), 0);
 }
 
@@ -57,6 +56,18 @@ static void silent_peer(int memfd, int doorbell, const void *argument)
     (void)argument;
     if (pf_peer_open(&peer, memfd, doorbell) < 0 || pf_peer_hello(&peer) < 0)
         _exit(1);
+    for (;;)
+        pause();
+}
+
+static void once_answering_peer(int memfd, int doorbell, const void *argument)
+{
+    struct pf_peer peer;
+    struct pf_request request;
+    (void)argument;
+    if (pf_peer_open(&peer, memfd, doorbell) < 0 || pf_peer_hello(&peer) < 0 || pf_peer_receive(&peer, &request) != 1)
+        _exit(1);
+    pf_peer_reply(&peer, PF_REPLY_RESULT, request.payload, request.length, -1);
     for (;;)
         pause();
 }
@@ -191,7 +202,7 @@ static void keeps_many_deadlines_apart(void)
 {
     bool ended[CHANNELS] = {0};
     for (uint64_t i = 0; i < CHANNELS; i++) {
-        start(&rigs[i], i, i % 2 ? silent_peer : echo_peer);
+        start(&rigs[i], i, i % 2 ? once_answering_peer : echo_peer);
         post(&rigs[i], 4, (1 + (i * 5) % CHANNELS) * 10 * MS);
         CHECK_EQ(pf_reactor_arm(&reactor, i), 0);
     }
@@ -270,7 +281,7 @@ static void arm_in_any_order(void)
 static void wakes_for_a_sooner_deadline(void)
 {
     for (uint64_t i = 0; i < CHANNELS; i++)
-        start(&rigs[i], i, silent_peer);
+        start(&rigs[i], i, once_answering_peer);
     in_a_thread(arm_in_any_order);
     for (uint64_t i = 0; i < CHANNELS; i++)
         stop(&rigs[i], i);
