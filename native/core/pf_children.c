@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -43,6 +46,25 @@ int pf_children_list(pid_t *pids, size_t cap)
     if (pid != 0 && count < cap)
         pids[count++] = pid;
     return (int)count;
+}
+
+int64_t pf_children_birth(pid_t pid)
+{
+    char path[32], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (n <= 0)
+        return -ESRCH;
+    text[n] = '\0';
+    const char *field =
+        strrchr(text, ')'); /* field 2, the name, is the process's own choice; field 22 is wanted */
+    for (int i = 2; i < 22 && field != NULL; i++)
+        field = strchr(field + 1, ' ');
+    long ticks = sysconf(_SC_CLK_TCK);
+    if (field == NULL || ticks <= 0)
+        return -ESRCH;
+    return ((int64_t)strtoull(field, NULL, 10) + 1) * (1000000000 / ticks);
 }
 
 /* Killing goes generation by generation: what a dead child leaves behind is reparented to this process, and

@@ -5,11 +5,15 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Writes at most `cap` pids of this thread's children to `pids`; returns how many, or -errno (-ENOENT: the
  * kernel has no such list). */
 int pf_children_list(pid_t *pids, size_t cap);
+
+/* When a child was born, on CLOCK_BOOTTIME in ns, rounded up to the kernel's tick (10 ms); -ESRCH. */
+int64_t pf_children_birth(pid_t pid);
 
 /* Kills every child, and every orphan that comes to this process by that (it must be a subreaper), until none
  * is left. */

@@ -242,9 +242,19 @@ pid_t pf_parent_of(pid_t pid)
     return (pid_t)parent;
 }
 
-int64_t pf_now(void)
+static int64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t pf_now(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+int64_t pf_boottime(void)
+{
+    return clock_ns(CLOCK_BOOTTIME);
 }

@@ -87,7 +87,8 @@ int pf_pidfd_kill(int pidfd, int signal);
  */
 pid_t pf_parent_of(pid_t pid);
 
-/* Monotonic time in nanoseconds. */
+/* Time in nanoseconds: CLOCK_MONOTONIC, and CLOCK_BOOTTIME, on which the kernel counts births. */
 int64_t pf_now(void);
+int64_t pf_boottime(void);
 
 #endif

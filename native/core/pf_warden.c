@@ -26,7 +26,7 @@ enum {
         256, /* per turn of the loop, so that a flood of deaths cannot keep the host's messages waiting */
     MESSAGES_MAX = 64, /* the same the other way round */
     ANNOUNCED_S = 10,  /* after this an announcement counts as forgotten by the host */
-    RETRY_MS = 1000,   /* only while a sweep is due and an announcement is open */
+    RETRY_MS = 200,    /* only while there is a child of which it is not certain what it is */
 };
 
 enum source { FROM_CONTROL = -1, FROM_SIGNALS = -2 }; /* otherwise the index of a log */
@@ -34,7 +34,7 @@ enum source { FROM_CONTROL = -1, FROM_SIGNALS = -2 }; /* otherwise the index of 
 struct log_slot {
     struct pf_log ring;
     uint64_t id;
-    int64_t announced; /* when; 0 once the process is known */
+    int64_t announced; /* not before this time; 0 once the process is known */
     pid_t pid;         /* 0: not known yet */
     int pipe;          /* -1: at its end */
     bool used;
@@ -43,6 +43,7 @@ struct log_slot {
 struct pf_warden {
     int control, signals, poll;
     pid_t pid;
+    int64_t caught_up; /* when all messages had been read: one that comes now was sent after that */
     bool sweep_due;
     bool reap_due;    /* there may be more dead children */
     bool host_busy;   /* its socket was full: wait until it takes messages again */
@@ -119,7 +120,7 @@ static int adopt(struct pf_warden *w, struct pf_packet *packet)
         return rc;
     slot->id = packet->msg.token;
     slot->pid = 0;
-    slot->announced = pf_now();
+    slot->announced = w->caught_up;
     slot->used = true;
     slot->pipe = pf_fd_take(&packet->fds[0]);
     rc = fcntl(slot->pipe, F_SETFL, O_NONBLOCK) != 0 ? -errno : 0;
@@ -144,7 +145,6 @@ static void adopted(struct pf_warden *w, const struct pf_msg *msg)
     }
     if (msg->a > 0 && waitid(P_PID, (id_t)msg->a, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
         set_known(w, msg->a, true);
-    w->sweep_due = true;
 }
 
 /* Everything that the dead process wrote is in the ring before its death is reported. */
@@ -161,13 +161,16 @@ static void pump_of(struct pf_warden *w, pid_t pid)
         pump(w, &w->logs[i]);
 }
 
-static bool fork_announced(const struct pf_warden *w)
+/* Nothing that is announced and not confirmed was born before this; INT64_MAX when nothing is. */
+static int64_t oldest_announcement(const struct pf_warden *w)
 {
-    int64_t oldest = pf_now() - (int64_t)ANNOUNCED_S * 1000000000;
-    for (size_t i = 0; i < w->logs_used; i++)
-        if (w->logs[i].used && w->logs[i].announced > oldest)
-            return true;
-    return false;
+    int64_t oldest = INT64_MAX, forgotten = pf_boottime() - (int64_t)ANNOUNCED_S * 1000000000;
+    for (size_t i = 0; i < w->logs_used; i++) {
+        const struct log_slot *slot = &w->logs[i];
+        if (slot->used && slot->announced > forgotten && slot->announced < oldest)
+            oldest = slot->announced;
+    }
+    return oldest;
 }
 
 static bool unread_messages(const struct pf_warden *w)
@@ -204,7 +207,7 @@ static void reap(struct pf_warden *w)
         long rc = syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, &usage);
         if (rc != 0 || info.si_pid == 0)
             return;
-        bool interesting = is_known(w, info.si_pid) || fork_announced(w);
+        bool interesting = is_known(w, info.si_pid) || oldest_announcement(w) < INT64_MAX;
         if (!interesting && unread_messages(w))
             break;
         if (interesting && !report(w, &info, &usage)) {
@@ -219,21 +222,25 @@ static void reap(struct pf_warden *w)
     w->reap_due = true;
 }
 
-/* An instance whose announcement we have not read yet must not be taken for an orphan. The host announces
- * before it asks the template to fork: if nothing is unread *after* the children were listed, every
- * announcement for them has been read. */
+/* The host announces an instance before it asks for the fork. So if nothing is unread *after* the children
+ * were listed, every announcement for them has been read; and if something is, it was sent after we had last
+ * caught up. */
 static void sweep(struct pf_warden *w)
 {
-    if (fork_announced(w))
-        return;
     pid_t pids[CHILDREN_MAX];
     int count = pf_children_list(pids, CHILDREN_MAX);
-    if (unread_messages(w))
-        return;
+    int64_t certain = oldest_announcement(w);
+    if (unread_messages(w) && w->caught_up < certain)
+        certain = w->caught_up;
     w->sweep_due = false;
-    for (int i = 0; i < count; i++)
-        if (!is_known(w, pids[i]))
+    for (int i = 0; i < count; i++) {
+        if (is_known(w, pids[i]))
+            continue;
+        if (certain == INT64_MAX || pf_children_birth(pids[i]) < certain)
             kill(pids[i], SIGKILL); /* its death makes the next sweep due */
+        else
+            w->sweep_due = true;
+    }
 }
 
 /* ---- the loop ---- */
@@ -294,10 +301,13 @@ static int obey(struct pf_warden *w, struct pf_order *order)
 static int read_control(struct pf_warden *w, struct pf_order *order)
 {
     for (int i = 0; i < MESSAGES_MAX; i++) {
+        int64_t before = pf_boottime();
         int rc = pf_recv(w->control, &order->packet, order->body, sizeof order->body, PF_FDS_MAX, false,
                          MSG_DONTWAIT);
-        if (rc == -EAGAIN)
+        if (rc == -EAGAIN) {
+            w->caught_up = before;
             return 0;
+        }
         if (rc == -EPROTO || rc == -ENOMEM)
             continue;
         if (rc <= 0)
@@ -454,6 +464,7 @@ int pf_warden_open(struct pf_warden **out, int control, pid_t parent, struct pf_
     w->control = control;
     w->signals = w->poll = -1;
     w->pid = getpid();
+    w->caught_up = pf_boottime();
     int rc = prepare(w, parent, err);
     if (rc != 0) {
         pf_send_failed(w->control, 0, err->code, err->step, err->detail);

@@ -7,9 +7,10 @@
  *
  * Orphans. Every child of the warden is a template (it forked it), an instance (a template's sibling fork,
  * which the host announces with PF_ADOPT before and confirms with PF_ADOPTED after), or an orphan: something
- * that user code forked and whose parent is dead. Orphans are looked for after each death and after each
- * confirmation, and killed, unless an announced fork is still unconfirmed: then an unknown child may be the
- * instance that the host is waiting for. */
+ * that user code forked and whose parent is dead. After each death orphans are looked for and killed:
+ * children that are not known and were born before the oldest announcement that is still open, so that none
+ * can be the instance that it means.
+ */
 #ifndef PF_WARDEN_H
 #define PF_WARDEN_H
 

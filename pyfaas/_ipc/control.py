@@ -26,7 +26,7 @@ Body: the packed plan of its confinement.
 ADOPT: Final = 6
 """Host → warden, before the process is asked for. token: log id; descriptors: log pipe's read end, log ring.
 
-Until `ADOPTED` or `DROP`, and for 10 s at most, the warden takes no child that it does not know for an orphan.
+Until `ADOPTED` or `DROP`, and for 10 s at most, the warden takes no child that was born since for an orphan.
 """
 SYNC: Final = 7
 """Host → warden. token: log id. Pump the pipe, then acknowledge in the ring (`LogRing.sync` sends it)."""

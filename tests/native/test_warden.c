@@ -302,6 +302,29 @@ static void an_announced_instance_is_no_orphan(void)
     close_host(&host);
 }
 
+/* Cold starts without a pause must not keep orphans alive: what is older than every open announcement is none
+ * of them. */
+static void an_old_orphan_dies_while_a_fork_is_announced(void)
+{
+    struct host host = open_host();
+    struct pf_log log;
+    int doorbell, template = start(&host, FORKS, -1);
+    pid_t orphan = fork_instance(template, &doorbell); /* never announced, and no death has come after it */
+    cleanup_fd int pidfd = pf_pidfd_open(orphan);
+    CHECK(is_quiet(host.control, 30)); /* births are counted in ticks of 10 ms */
+    tell(&host, PF_SYNC, 4711, 0);
+    CHECK(is_quiet(host.control, 30));
+    int pipe = announce(&host, 9, &log);
+    CHECK(!dies(pidfd, 0));
+    close(start(&host, EXITS, -1));
+    CHECK(dies(pidfd, 20000));
+    close(doorbell);
+    close(pipe);
+    close(template);
+    pf_log_unmap(&log);
+    close_host(&host);
+}
+
 static void an_instance_that_is_given_up_is_an_orphan(void)
 {
     struct host host = open_host();
@@ -481,6 +504,7 @@ int main(void)
     RUN(a_sync_is_answered_after_the_pump);
     RUN(an_orphan_is_killed);
     RUN(an_announced_instance_is_no_orphan);
+    RUN(an_old_orphan_dies_while_a_fork_is_announced);
     RUN(an_instance_that_is_given_up_is_an_orphan);
     RUN(an_instance_that_dies_unconfirmed_is_reported);
     RUN(a_plan_that_cannot_be_applied_names_its_step);
