@@ -2,6 +2,7 @@
 #include "pf_channel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -215,12 +216,14 @@ enum pf_wait pf_channel_step(struct pf_channel *channel) {
 static enum pf_wait adopt(struct pf_channel *channel, pid_t pid) {
     if (pid <= 0) return broken(channel, "hello without credentials");
     cleanup_fd int pidfd = pf_pidfd_open(pid);
-    if (pidfd < 0) {
-        pf_fail(&channel->error, pidfd, "pidfd", NULL);
+    if (pidfd == -ESRCH) channel->pid = pid; /* gone already: its parent knows how it ended */
+    if (pidfd < 0 && pidfd != -ESRCH) pf_fail(&channel->error, pidfd, "pidfd", NULL);
+    if (pidfd < 0) return PF_WAIT_DEAD;
+    pid_t parent = pf_parent_of(pid);
+    if (parent == -ESRCH) {
+        channel->pid = pid;
         return PF_WAIT_DEAD;
     }
-    pid_t parent = pf_parent_of(pid);
-    if (parent == -ESRCH) return PF_WAIT_DEAD;
     if (parent != (channel->parent ? channel->parent : getpid()))
         return broken(channel, "hello from a process of another parent");
     channel->pid = pid;
@@ -256,10 +259,26 @@ static enum pf_wait read_message(struct pf_channel *channel, bool *empty) {
     return broken(channel, "unknown message on the doorbell");
 }
 
-/* A reply that was complete before the end still counts. The process may have closed its doorbell and live. */
+/* Whether it has not begun to exit, which it does before its descriptors are closed. False when in doubt. */
+static bool is_running(pid_t pid) {
+    enum { PF_EXITING = 4 }; /* of the kernel's flags of a task, field 9 */
+    char path[32], text[512];
+    unsigned flags;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (n <= 0) return false;
+    text[n] = 0;
+    const char *end = strrchr(text, ')'); /* the name before it is the process's own choice */
+    return end && sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && !(flags & PF_EXITING);
+}
+
+/* A reply that was complete before the end still counts. The process may also have closed its doorbell and live. */
 static enum pf_wait ended(struct pf_channel *channel) {
     enum pf_wait last = pf_channel_step(channel);
     if (last != PF_WAIT_PENDING) return last;
+    if (!channel->error.code && channel->pid && is_running(channel->pid))
+        return broken(channel, "the instance closed its doorbell");
     pf_channel_kill(channel);
     return PF_WAIT_DEAD;
 }
@@ -335,7 +354,7 @@ void pf_channel_take(struct pf_channel *channel, void *bytes) {
 }
 
 bool pf_channel_was_taken(const struct pf_channel *channel) {
-    return atomic_load_explicit(&channel->region->taken, memory_order_acquire) >= channel->seq;
+    return channel->busy && atomic_load_explicit(&channel->region->taken, memory_order_acquire) >= channel->seq;
 }
 
 int pf_channel_kill(struct pf_channel *channel) {

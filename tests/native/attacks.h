@@ -303,6 +303,30 @@ static void exits(struct attacker *a)
     _exit(0);
 }
 
+static void *idle(void *argument)
+{
+    (void)argument;
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static void exits_with_threads(struct attacker *a)
+{
+    pthread_t thread;
+    for (int i = 0; i < 20; i++)
+        if (pthread_create(&thread, NULL, idle, NULL) != 0)
+            _exit(1);
+    next_request(a);
+    _exit(0);
+}
+
+static void is_killed(struct attacker *a)
+{
+    next_request(a);
+    kill(getpid(), SIGKILL);
+}
+
 static void leaves_only_a_child(struct attacker *a)
 {
     next_request(a);
