@@ -40,9 +40,13 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
             if channel.log_pending:  # output of the invocation before, still in the pipe
                 instance.log.sync()
             instance.log.mark()
-            reply = channel.call(
-                frames.EVENT, payload, version.timeout_ns, version.start_ns, pool.spin_ns()
-            )
+            try:
+                reply = channel.call(
+                    frames.EVENT, payload, version.timeout_ns, version.start_ns, pool.spin_ns()
+                )
+            except BaseException:  # an interrupt in the wait: the instance was killed, nobody waits any more
+                pool.lost(instance, ended=True)
+                raise
             if type(reply) is bytes:
                 try:
                     value = decode(reply)
@@ -51,7 +55,10 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
                 else:
                     pool.give_back(instance)
                     return value
-            return Call(pool, version, event, payload=payload).conclude(instance, reply).unwrap()
+            call = Call(pool, version, event, payload=payload)
+            if not call.never_started(instance, reply):
+                return call.conclude(instance, reply).unwrap()
+            call.start_over(instance)
     return Call(pool, version, event, payload=payload).run().unwrap()
 
 
@@ -61,7 +68,7 @@ class Call:
     `report=True` collects what an `Outcome` shows beside value and error; it costs about 50 µs.
     """
 
-    __slots__ = ("_cold", "_cpu_ns", "_kind", "_payload", "_pool", "_report", "_version")
+    __slots__ = ("_cpu_ns", "_kind", "_payload", "_pool", "_report", "_version", "cold")
 
     def __init__(
         self, pool: Pool, version: Version, event: Any, *, payload: bytes | None = None, report: bool = False
@@ -69,7 +76,7 @@ class Call:
         self._pool = pool
         self._version = version
         self._report = report
-        self._cold = False
+        self.cold = False
         self._cpu_ns = 0
         if payload is None:
             self._kind, self._payload = _encode(version, event)
@@ -91,8 +98,12 @@ class Call:
             Throttled, RuntimeClosed, InitError: There was no instance to run it.
             InstanceCrashed: As the reason for that, with reason `runtime`, after a few attempts.
         """
-        for attempt in range(START_ATTEMPTS):
-            instance = self._pool.take_idle(self._version) or self._pool.lease(self._version)
+        left = START_ATTEMPTS
+        while True:
+            instance = self._pool.take_idle(self._version)
+            if instance is None:
+                left -= 1  # a warm instance that turns out dead costs no attempt: there are only so many
+                instance = self._pool.lease(self._version)
             try:
                 self.begin(instance)
                 reply = instance.channel.call(*self._request())
@@ -103,17 +114,16 @@ class Call:
             ):  # an interrupt in the wait, or no memory for an arena: the instance is killed
                 self._end(instance, error=True)
                 raise
-            if attempt < START_ATTEMPTS - 1 and self.never_started(instance, reply):
-                self._pool.lost(instance)
+            if left > 0 and self.never_started(instance, reply):
+                self.start_over(instance)
                 continue
             return self.conclude(instance, reply)
-        raise AssertionError("unreachable")
 
     # In steps, for whoever does not want to wait
 
     def begin(self, instance: Instance) -> None:
         """Get an instance ready for `channel.call` or `post`."""
-        self._cold = instance.fresh
+        self.cold = instance.fresh
         if not instance.fresh and instance.channel.log_pending:
             instance.log.sync()
         instance.log.mark()
@@ -128,14 +138,23 @@ class Call:
 
     def never_started(self, instance: Instance, reply: Any) -> bool:
         """Whether the instance ended before it took the request, through nobody's fault: another can have it."""
-        if type(reply) is bytes or reply[0] != _native.WAIT_DEAD or self._pool.closed is not None:
+        if type(reply) is bytes or reply[0] not in (_native.WAIT_DEAD, _native.WAIT_PROTOCOL):
             return False
-        failed = instance.channel.error[0]
+        if self._pool.closed is not None:
+            return False
         unborn = not instance.channel.pid
         self._settle(instance)
+        if unborn and instance.template.warden.has_ended():
+            return True  # its hello came from an orphan, or not at all
+        failed = reply[0] == _native.WAIT_PROTOCOL or instance.channel.error[0]
         if failed or instance.channel.was_taken:
             return False
         return not (unborn and instance.init_error() is not None)
+
+    def start_over(self, instance: Instance) -> None:
+        """Let go of an instance that never started the call."""
+        self._pool.lost(instance)
+        self._version.doubt(instance.template)
 
     def conclude(self, instance: Instance, reply: Any) -> Outcome[Any]:
         """Turn what the channel returned into an outcome, and give the instance back or up."""
@@ -175,7 +194,7 @@ class Call:
             logs = self._logs(instance)
             value, error = None, replies.error_of(kind, payload, request_id, logs)
         outcome = self._outcome(instance, request_id, value, error, logs)
-        self._pool.give_back(instance, error=error is not None, cold=self._cold)
+        self._pool.give_back(instance, error=error is not None, cold=self.cold)
         return outcome
 
     def _died(self, instance: Instance, wait: int) -> Outcome[Any]:
@@ -203,13 +222,13 @@ class Call:
 
     def _end(self, instance: Instance, *, error: bool) -> None:
         self._settle(instance)
-        self._pool.lost(instance, ended=error, cold=self._cold)
+        self._pool.lost(instance, ended=error, cold=self.cold)
 
     def _logs(self, instance: Instance) -> str:
         if instance.exit is None and instance.channel.log_pending:
             instance.log.sync()
         logs = instance.log.take()
-        return instance.template.take_init_logs() + logs if self._cold else logs
+        return instance.template.take_init_logs() + logs if self.cold else logs
 
     def _outcome(
         self, instance: Instance, request_id: str, value: Any, error: PyFaasError | None, logs: str
@@ -235,8 +254,8 @@ class Call:
             memory_mb=self._version.config.memory,
             max_memory_mb=instance.max_memory_mb(self._pool.now_ns()),
             cpu_ms=max(0, instance.cpu_ns() - self._cpu_ns) / _MS,
-            cold=self._cold,
-            init_ms=instance.template.init_ns / _MS if self._cold else None,
+            cold=self.cold,
+            init_ms=instance.template.init_ns / _MS if self.cold else None,
         )
 
 

@@ -12,12 +12,12 @@ from pyfaas import _native
 from pyfaas._dispatch import Call, outcome_of_refusal
 from pyfaas._pool.version import START_ATTEMPTS
 from pyfaas.errors import InstanceCrashed, PyFaasError
-from pyfaas.model import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pyfaas._pool.pool import Instance, Origin, Pool
+    from pyfaas.model import Outcome
 
 
 class Submission(Future[Any]):
@@ -74,7 +74,10 @@ class Submission(Future[Any]):
             instance = version.new_instance(origin)
         except OSError as error:
             self._pool.refused(version)
-            self.refuse(InstanceCrashed(f"no instance could be started: {error}", reason="runtime"))
+            version.doubt(origin)
+            lost = InstanceCrashed(f"no instance could be started: {error}", reason="runtime")
+            if not self._again(lost):
+                self.refuse(lost)
             return
         self._go(instance)
 
@@ -118,10 +121,10 @@ class Submission(Future[Any]):
         if self.cancelled():
             self._call.conclude_cancelled(instance)
             return
-        self._attempts -= 1
+        self._attempts -= self._call.cold  # a warm instance that turns out dead costs no attempt
         if self._attempts > 0 and self._call.never_started(instance, reply):
             self._instance = None
-            self._pool.lost(instance)
+            self._call.start_over(instance)
             self._pool.enqueue(self._call.version, self)
             return
         self._finish(self._call.conclude(instance, reply))

@@ -87,7 +87,7 @@ enum pf_wait pf_channel_ring_received(struct pf_channel *channel);
 /* Copies the reply's bytes (channel->reply.length of them) and ends the call. */
 void pf_channel_take(struct pf_channel *channel, void *bytes);
 
-/* True if the peer had entered the handler for the last request (the peer's word; only its own function gains). */
+/* True if the peer had entered the handler for the request in flight (the peer's word; only its own function gains). */
 bool pf_channel_was_taken(const struct pf_channel *channel);
 
 /* SIGKILL by pidfd, or at the hello that has not come yet (-ESRCH: also if the peer is gone). */

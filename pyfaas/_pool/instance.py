@@ -47,12 +47,16 @@ class Instance(Slot):
         "log",
         "on_decided",
         "on_lost",
+        "siblings",
         "template",
         "token",
     )
 
-    def __init__(self, line: Line, template: Template | Solo, token: int, max_payload: int) -> None:
+    def __init__(
+        self, line: Line, template: Template | Solo, token: int, max_payload: int, siblings: set[Instance]
+    ) -> None:
         super().__init__(line)
+        self.siblings = siblings  # those that are not stopped yet
         self.token = token
         self.template = template
         self.fresh = True  # until it has introduced itself and its death is watched
@@ -91,7 +95,11 @@ class Instance(Slot):
             warden.watch(pid, self._exited)
 
     def stop(self) -> None:
-        """Kill it, if it lives, and let everything of it go."""
+        """Kill it, if it lives, and let everything of it go; once, whoever comes first."""
+        try:
+            self.siblings.remove(self)
+        except KeyError:
+            return
         self.channel.close()
         self.log.close()
 

@@ -10,7 +10,7 @@ from pyfaas._pool.instance import STATUS_WAIT_SECONDS, Instance
 from pyfaas._pool.reactor import Reactor
 from pyfaas._pool.state import Close, Line, PoolState, QueueFull, Run, Start, Stop
 from pyfaas._pool.tree import Tree
-from pyfaas._pool.version import Origin, Version
+from pyfaas._pool.version import START_ATTEMPTS, Origin, Version
 from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed, Throttled
 
 if TYPE_CHECKING:
@@ -128,13 +128,24 @@ class Pool:
             if ticket.instance is not None:
                 return ticket.instance
         try:
-            return version.new_instance(version.ready_origin())
-        except OSError as error:
-            self.refused(version)
-            raise InstanceCrashed(f"no instance could be started: {error}", reason="runtime") from error
+            return self.new_instance(version)
         except BaseException:
             self.refused(version)
             raise
+
+    def new_instance(self, version: Version) -> Instance:
+        """Make an instance that has no process yet; errors as of `lease`."""
+        for attempt in range(START_ATTEMPTS):
+            origin = version.ready_origin()
+            try:
+                return version.new_instance(origin)
+            except OSError as error:
+                version.doubt(origin)
+                if attempt == START_ATTEMPTS - 1:
+                    raise InstanceCrashed(
+                        f"no instance could be started: {error}", reason="runtime"
+                    ) from error
+        raise AssertionError("unreachable")
 
     def enqueue(self, version: Version, waiter: Waiter) -> None:
         """Have a waiter served now or later; it never raises: the waiter is refused."""
@@ -330,9 +341,6 @@ class Pool:
             self.lost(instance)
 
     def _dispose(self, instance: Instance) -> None:
-        version = self._versions.get(instance.line)
-        if version is not None:
-            version.instances.discard(instance)
         self.reactor.remove(instance.token)
         instance.stop()
 

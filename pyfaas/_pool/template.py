@@ -106,12 +106,14 @@ class Template:
     def close(self) -> None:
         """Let it end: it exits when its socket closes. Instances go on."""
         self._timer.cancel()
-        if self._socket >= 0:
-            self._reactor.remove(self._token)
-            self._kill()
-            self.forget()
-            if self._solo is None:
-                self._log.close()
+        with self._lock:
+            is_open = self._socket >= 0
+            if is_open:
+                self._reactor.remove(self._token)
+                _kill(self._pidfd)
+                self.forget()
+        if is_open and self._solo is None:
+            self._log.close()
         if self.state is TemplateState.STARTING:
             text = f"'{self._deployment.name}' was closed while its init ran"
             self._settle(TemplateState.ENDED, InstanceCrashed(text, reason="runtime"))
@@ -179,7 +181,11 @@ class Template:
         if _native.parent_of(pid) != self.warden.pid:
             os.close(pidfd)
             raise ValueError("a template of another parent")
-        self._pid, self._pidfd = pid, pidfd
+        with self._lock:
+            if self._socket < 0:  # closed meanwhile
+                os.close(pidfd)
+                return
+            self._pid, self._pidfd = pid, pidfd
         self.warden.send(control.ADOPTED, self._log.token, a=pid)
         self.warden.watch(pid, self._exited)
 
@@ -205,11 +211,8 @@ class Template:
                 self._reactor.run_soon(lambda: self._exited(None))
 
     def _kill(self) -> bool:
-        if self._pidfd < 0:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            _native.pidfd_kill(self._pidfd, signal.SIGKILL)
-        return True
+        with self._lock:
+            return _kill(self._pidfd)
 
     def _exited(self, exit_: Exit | None) -> None:
         if self.state is TemplateState.ENDED:
@@ -247,6 +250,14 @@ class Template:
 
     def __repr__(self) -> str:
         return f"<Template {self._deployment.name} {self.state.value} pid={self._pid}>"
+
+
+def _kill(pidfd: int) -> bool:
+    if pidfd < 0:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        _native.pidfd_kill(pidfd, signal.SIGKILL)
+    return True
 
 
 def _init_error(name: str, reply: ErrorReply) -> InitError:

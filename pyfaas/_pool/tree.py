@@ -44,11 +44,18 @@ class Tree:
 
     def start_warden(self, key: int, socket: int) -> None:
         """Have a warden forked that talks through `socket` (borrowed)."""
-        self.start()
-        with self._lock:
-            if self._socket < 0:
-                raise BrokenPipeError("the process tree is closed")
-            _native.send(self._socket, control.START, token=key, fds=(socket,))
+        for last in (False, True):
+            self.start()
+            with self._lock:
+                if self._socket < 0:
+                    raise BrokenPipeError("the process tree is closed")
+                try:
+                    _native.send(self._socket, control.START, token=key, fds=(socket,))
+                    return
+                except ConnectionError:
+                    self._lose()
+                    if last:
+                        raise
 
     def close(self, timeout: float = 2.0) -> None:
         """End the supervisor and all below it; after `timeout` s by SIGKILL."""
@@ -108,11 +115,14 @@ class Tree:
                 return
             except OSError:
                 pass
+            self._lose()
+
+    def _lose(self) -> None:
+        if self._socket >= 0:
             self._reactor.remove(self._token)
-            if self._socket >= 0:
-                os.close(self._socket)
-                self._socket = -1
-                self._reap(0)
+            os.close(self._socket)
+            self._socket = -1
+            self._reap(0)
 
     def _reap(self, timeout: float) -> None:
         """Take the exit status; kill if it does not come. A host that ignores SIGCHLD has none to take."""

@@ -89,9 +89,19 @@ class Version:
             template = origin
             template.when_ready(lambda: call(self._settled(template)))
 
+    def doubt(self, origin: Origin) -> None:
+        """Look whether the processes that an instance was to come from live, since it did not come.
+
+        What is dead is given up at once: the next attempt must not wait for the news, nor meet it again.
+        """
+        if origin.warden.has_ended():
+            origin.warden.close()
+        elif isinstance(origin, Template):
+            origin.lose()
+
     def new_instance(self, origin: Origin) -> Instance:
         """Make an instance that has no process yet."""
-        instance = Instance(self.line, origin, self._reactor.new_token(), self.max_payload)
+        instance = Instance(self.line, origin, self._reactor.new_token(), self.max_payload, self.instances)
         self.instances.add(instance)
         return instance
 

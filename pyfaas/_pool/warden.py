@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ class Warden:
         self._lock = threading.Lock()
         self._watched: dict[int, list[Callable[[Exit], None]]] = {}
         self._early: dict[int, Exit] = {}
+        self._pidfd = -1
         self._socket, theirs = _native.socketpair()
         _native.pass_creds(self._socket)
         try:
@@ -72,6 +74,13 @@ class Warden:
             raise BrokenPipeError("the warden is gone")
         _native.send(self._socket, kind, a=a, token=token, body=body, fds=fds)
 
+    def has_ended(self) -> bool:
+        """Ask the kernel whether it is gone, before its socket has told."""
+        poll = select.poll()
+        if self._pidfd >= 0:
+            poll.register(self._pidfd, select.POLLIN)
+        return self._socket < 0 or bool(poll.poll(0))
+
     def watch(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
         """Have `on_exit` called when this child of the warden is reaped, also if that has happened already."""
         with self._lock:
@@ -87,9 +96,10 @@ class Warden:
 
     def forget(self) -> None:
         """Close the socket and do nothing else, in a forked child of the host."""
-        if self._socket >= 0:
-            os.close(self._socket)
-        self._socket = -1
+        for fd in (self._socket, self._pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self._socket = self._pidfd = -1
 
     def _readable(self, _wait: int) -> None:
         try:
@@ -106,7 +116,7 @@ class Warden:
 
     def _handle(self, message: control.Message) -> None:
         if message.type == control.HELLO:
-            self.pid = message.pid
+            self.pid, self._pidfd = message.pid, _native.pidfd_open(message.pid)
         elif message.type == control.FAILED:
             self.failure = control.Failure.of(message)
         elif message.type == control.EXIT:
@@ -125,8 +135,7 @@ class Warden:
             if self._socket < 0:
                 return
             self._reactor.remove(self._token)
-            os.close(self._socket)
-            self._socket = -1
+            self.forget()
             watched, self._watched = self._watched, {}
         for watching in watched.values():
             for on_exit in watching:
