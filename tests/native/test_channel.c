@@ -280,7 +280,6 @@ static void death_between_calls_is_a_death(void)
         int status;
         rig_start(&rig, leaving_peer, NULL);
         rig_echo(&rig, sent, got, 10, 1, 0);
-        CHECK(pf_channel_was_taken(&rig.channel));
         CHECK(waitpid(rig.child, &status, 0) == rig.child && status == 0);
         rig.child = 0;
         CHECK_EQ(rig_call(&rig, sent, length, SECOND, 0), PF_WAIT_DEAD);
@@ -293,6 +292,26 @@ static void pause_up_to(uint64_t *state, uint64_t most)
 {
     for (uint64_t n = next_random(state) % most; n > 0; n--)
         pf_pause();
+}
+
+static void dying_peer(int memfd, int doorbell, const void *argument)
+{
+    struct pf_peer peer;
+    struct pf_request request;
+    (void)argument;
+    if (pf_peer_open(&peer, memfd, doorbell) < 0 || pf_peer_hello(&peer) < 0)
+        _exit(1);
+    pf_peer_receive(&peer, &request);
+    _exit(0);
+}
+
+static void death_in_a_call_was_in_the_call(void)
+{
+    struct rig rig;
+    rig_start(&rig, dying_peer, NULL);
+    CHECK_EQ(rig_call(&rig, sent, 10, SECOND, 0), PF_WAIT_DEAD);
+    CHECK(pf_channel_was_taken(&rig.channel));
+    rig_stop(&rig);
 }
 
 /* One end goes to sleep just when the other writes, at jittered moments: a lost wake-up would show as a deadline. */
@@ -390,6 +409,7 @@ int main(void)
     RUN(reports_signals_of_the_host);
     RUN(forgives_bells_that_piled_up);
     RUN(death_between_calls_is_a_death);
+    RUN(death_in_a_call_was_in_the_call);
     RUN(loses_no_wake_up);
     RUN(another_thread_may_kill);
     RUN(honest_ends_do_not_race);
