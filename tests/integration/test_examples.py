@@ -94,9 +94,7 @@ def on_terminal(*command: str) -> tuple[int, str]:
 def test_quickstart_rewrites_its_line_on_a_terminal() -> None:
     blocked = "import sys; sys.modules['rich'] = None; import runpy; del sys.argv[0]; "
     code = blocked + "runpy.run_path(sys.argv[0], run_name='__main__')"
-    status, written = on_terminal(
-        sys.executable, "-c", code, "-", str(EXAMPLES / "quickstart.py"), "--limit", "5"
-    )
+    status, written = on_terminal(sys.executable, "-c", code, str(EXAMPLES / "quickstart.py"), "--limit", "5")
     assert status == 0
     assert written.count("\r") >= 7
     assert written.count("\n") == 1
