@@ -142,7 +142,7 @@ class Instance(Slot):
     def error_of_death(self, wait: int, request_id: str, timeout_s: float, logs: str) -> PyFaasError:
         """Say why a call ended without a reply."""
         code, step, detail = replies.failure_of(self.channel)
-        if wait == _native.WAIT_PROTOCOL:
+        if wait == _native.WAIT_PROTOCOL or step == "channel":  # found by the wait, or by the post already
             return replies.broken(detail, request_id, logs)
         if wait == _native.WAIT_DEADLINE and self.channel.pid:
             text = lines.timeout_text(request_id, timeout_s)
