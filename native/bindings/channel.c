@@ -219,7 +219,10 @@ static PyObject *channel_close(PyObject *op, PyObject *unused) {
 
 static PyObject *channel_forget(PyObject *op, PyObject *unused) {
     (void)unused;
-    close_now((struct pf_channel_object *)op);
+    struct pf_channel_object *self = (struct pf_channel_object *)op;
+    pf_channel_forget(&self->channel); /* nothing is unmapped: the region did not come along */
+    pf_fd_close(&self->memfd);
+    pf_fd_close(&self->peer_doorbell);
     return Py_NewRef(Py_None);
 }
 
