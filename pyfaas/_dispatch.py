@@ -13,7 +13,16 @@ from pyfaas import _native
 from pyfaas._ipc import channel as replies
 from pyfaas._ipc import frames
 from pyfaas._ipc.ids import request_text
-from pyfaas._ipc.values import MalformedValue, UnsupportedValue, decode, encode, encode_trusted
+from pyfaas._ipc.values import (
+    MalformedValue,
+    UnsupportedValue,
+    check_value,
+    decode_plain,
+    encode,
+    encode_plain,
+    encode_trusted,
+)
+from pyfaas._native import check_encoded
 from pyfaas._observe import lines
 from pyfaas._pool.version import START_ATTEMPTS
 from pyfaas.errors import InvalidEvent, PyFaasError, RuntimeClosed
@@ -23,43 +32,42 @@ if TYPE_CHECKING:
     from pyfaas._pool.pool import Instance, Pool, Version
 
 _MS = 1_000_000
+#: What the plain encoder raises for an integer beyond 64 bits and the like, which `encode` can do or can explain.
+_ENCODED_SLOWLY = (ValueError, OverflowError, RecursionError, TypeError)
 
 
 def invoke(pool: Pool, version: Version, event: Any) -> Any:
-    """Run an invocation and return its value, or raise its error."""
-    if version.trusted:
+    """Run an invocation and return its value, or raise its error.
+
+    Every line here is paid for by each invocation: what `encode` and `decode` do in the ordinary case is spelled out.
+    """
+    payload = None
+    if check_value(event) == 0 and not version.trusted:
+        try:
+            payload = encode_plain(event)
+        except _ENCODED_SLOWLY:
+            payload = None
+    if payload is None or len(payload) > version.max_payload:
         return Call(pool, version, event).run().unwrap()
+    instance = pool.take_idle(version)
+    if instance is None:
+        return Call(pool, version, event, payload=payload).run().unwrap()
+    if instance.output_pending:
+        instance.sync_output()
+    instance.log.mark()
     try:
-        payload = encode(event)
-    except UnsupportedValue as error:
-        raise InvalidEvent(str(error)) from None
-    if len(payload) <= version.max_payload:
-        instance = pool.take_idle(version)
-        if instance is not None:
-            channel = instance.channel
-            if channel.log_pending:  # output of the invocation before, still in the pipe
-                instance.log.sync()
-            instance.log.mark()
-            try:
-                reply = channel.call(
-                    frames.EVENT, payload, version.timeout_ns, version.start_ns, pool.spin_ns()
-                )
-            except BaseException:  # an interrupt in the wait: the instance was killed, nobody waits any more
-                pool.lost(instance, ended=True)
-                raise
-            if type(reply) is bytes:
-                try:
-                    value = decode(reply)
-                except MalformedValue:
-                    reply = (_native.WAIT_REPLY, frames.RESULT, reply)
-                else:
-                    pool.give_back(instance)
-                    return value
-            call = Call(pool, version, event, payload=payload)
-            if not call.never_started(instance, reply):
-                return call.conclude(instance, reply).unwrap()
-            call.start_over(instance)
-    return Call(pool, version, event, payload=payload).run().unwrap()
+        reply = instance.channel.call(0, payload, version.timeout_ns, version.start_ns, pool.spin_ns())
+    except BaseException:  # an interrupt in the wait: the instance was killed, nobody waits any more
+        pool.lost(instance, ended=True)
+        raise
+    if type(reply) is bytes and check_encoded(reply) == 0:
+        pool.give_back(instance)
+        return decode_plain(reply)
+    call = Call(pool, version, event, payload=payload)
+    if call.never_started(instance, reply):
+        call.start_over(instance)
+        return call.run().unwrap()
+    return call.conclude(instance, reply).unwrap()
 
 
 class Call:
@@ -124,8 +132,8 @@ class Call:
     def begin(self, instance: Instance) -> None:
         """Get an instance ready for `channel.call` or `post`."""
         self.cold = instance.fresh
-        if not instance.fresh and instance.channel.log_pending:
-            instance.log.sync()
+        if instance.output_pending:
+            instance.sync_output()
         instance.log.mark()
         if instance.fresh:
             instance.fork()
@@ -187,6 +195,7 @@ class Call:
 
     def _replied(self, instance: Instance, kind: int, payload: bytes) -> Outcome[Any]:
         request_id = request_text(instance.channel.request_id)
+        instance.output_pending = instance.channel.log_pending
         if kind in (frames.RESULT, frames.PICKLE):
             value, error = replies.value_of(kind, payload, trusted=self._version.trusted), None
             logs = self._logs(instance) if self._report else ""
@@ -225,8 +234,8 @@ class Call:
         self._pool.lost(instance, ended=error, cold=self.cold)
 
     def _logs(self, instance: Instance) -> str:
-        if instance.exit is None and instance.channel.log_pending:
-            instance.log.sync()
+        if instance.output_pending and instance.exit is None:
+            instance.sync_output()
         logs = instance.log.take()
         return instance.template.take_init_logs() + logs if self.cold else logs
 

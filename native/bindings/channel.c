@@ -87,11 +87,12 @@ static PyObject *take_reply(struct pf_channel_object *self) {
     return bytes;
 }
 
-/* A result is its bytes; anything else is (how the wait ended, kind of reply, bytes). */
+/* A result of a call that wrote nothing is its bytes; anything else is (how the wait ended, kind of reply, bytes). */
 static PyObject *conclude(struct pf_channel_object *self, enum pf_wait wait) {
     if (wait != PF_WAIT_REPLY) return Py_BuildValue("(iiy#)", (int)wait, -1, "", (Py_ssize_t)0);
     PyObject *bytes = take_reply(self);
-    if (!bytes || self->channel.reply.kind == PF_REPLY_RESULT) return bytes;
+    bool plain = self->channel.reply.kind == PF_REPLY_RESULT;
+    if (!bytes || (plain && !(self->channel.reply.flags & PF_RESPONSE_LOG_PENDING))) return bytes;
     return Py_BuildValue("(iiN)", (int)wait, (int)self->channel.reply.kind, bytes);
 }
 

@@ -92,9 +92,13 @@ static PyObject *peer_reply(PyObject *op, PyObject *const *args, Py_ssize_t coun
     Py_buffer payload;
     if (PyObject_GetBuffer(args[1], &payload, PyBUF_SIMPLE) < 0) return NULL;
     int rc;
-    Py_BEGIN_ALLOW_THREADS;
-    rc = pf_peer_reply(&self->peer, (uint32_t)kind, payload.buf, (uint64_t)payload.len, self->log);
-    Py_END_ALLOW_THREADS;
+    if (payload.len <= PF_INLINE_CAP) { /* a copy and no wait */
+        rc = pf_peer_reply(&self->peer, (uint32_t)kind, payload.buf, (uint64_t)payload.len, self->log);
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        rc = pf_peer_reply(&self->peer, (uint32_t)kind, payload.buf, (uint64_t)payload.len, self->log);
+        Py_END_ALLOW_THREADS;
+    }
     PyBuffer_Release(&payload);
     return rc < 0 ? raise_errno(rc) : Py_NewRef(Py_None);
 }

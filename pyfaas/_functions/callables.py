@@ -94,14 +94,15 @@ def _by_value() -> Iterator[None]:
     """Have cloudpickle take all modules of the application by value."""
     before = cloudpickle.list_registry_pickle_by_value()
     loaded: list[Any] = list(sys.modules.values())
-    added = [
-        module
+    # By name: a module can be in sys.modules under two of them, as `__main__` and as what it was found by.
+    added = {
+        module.__name__: module
         for module in loaded
         if isinstance(module, ModuleType)
         and module.__name__ not in before
         and sys.modules.get(module.__name__) is module
         and not origin.is_library(module)
-    ]
+    }.values()
     for module in added:
         cloudpickle.register_pickle_by_value(module)
     try:

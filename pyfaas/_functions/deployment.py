@@ -53,4 +53,6 @@ def deployment(name: str, config: FunctionConfig, image: CodeImage, init_timeout
         "paths": [],
     }
     limits = Limits(memory=config.memory, scratch=config.ephemeral_storage, isolation=config.isolation)
-    return Deployment(name, image.payload, msgspec.msgpack.encode(settings), limits.pack(), int(init_timeout * 1e9))
+    return Deployment(
+        name, image.payload, msgspec.msgpack.encode(settings), limits.pack(), int(init_timeout * 1e9)
+    )

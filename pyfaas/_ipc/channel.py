@@ -75,7 +75,9 @@ def error_of(kind: int, payload: bytes, request_id: str, logs: str) -> PyFaasErr
     reply = decode_error(payload)
     if reply.error_type == "MemoryError":
         return OutOfMemory(
-            f"the memory limit was hit: {reply.error_message or 'MemoryError'}", request_id=request_id, logs=logs
+            f"the memory limit was hit: {reply.error_message or 'MemoryError'}",
+            request_id=request_id,
+            logs=logs,
         )
     return FunctionError(
         error_type=reply.error_type,

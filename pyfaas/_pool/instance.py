@@ -47,6 +47,7 @@ class Instance(Slot):
         "log",
         "on_decided",
         "on_lost",
+        "output_pending",
         "siblings",
         "template",
         "token",
@@ -59,6 +60,7 @@ class Instance(Slot):
         self.siblings = siblings  # those that are not stopped yet
         self.token = token
         self.template = template
+        self.output_pending = False  # what it wrote may still be in the pipe
         self.fresh = True  # until it has introduced itself and its death is watched
         self.exit: Exit | None = None
         self.on_lost: Callable[[Instance], None] | None = None
@@ -93,6 +95,11 @@ class Instance(Slot):
             ):  # a warden that is gone has ended the instance: `watch` says so
                 warden.send(control.ADOPTED, self.token, a=pid)
             warden.watch(pid, self._exited)
+
+    def sync_output(self) -> None:
+        """Wait until all that it wrote has been read."""
+        self.log.sync()
+        self.output_pending = False
 
     def stop(self) -> None:
         """Kill it, if it lives, and let everything of it go; once, whoever comes first."""

@@ -166,22 +166,16 @@ class Pool:
 
     def give_back(self, instance: Instance, *, error: bool = False, cold: bool = False) -> None:
         """Count an invocation that ended with a reply, and let the instance serve the next."""
-        line = instance.line
-        expires = line.idle_timeout_ns is not None
+        expires = instance.line.idle_timeout_ns is not None
         now_ns = self._clock.monotonic_ns() if expires else 0
         with self._lock:
-            counters = line.counters
-            counters.invocations += 1
-            if error or cold:
-                counters.errors += error
-                counters.cold_starts += cold
-            decisions = self._state.give_back(instance, now_ns)
+            decisions = self._state.give_back(instance, now_ns, error=error, cold=cold)
             if self.closed is not None:
                 self._quiet.notify_all()
         if decisions:
             self.perform(decisions)
         if expires:
-            self._sweep_later(line)
+            self._sweep_later(instance.line)
 
     def lost(self, instance: Instance, *, ended: bool = False, cold: bool = False) -> None:
         """Note that an instance is gone; `ended`: and an invocation with it. Calling it again does nothing."""

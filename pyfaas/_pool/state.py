@@ -148,7 +148,7 @@ class PoolState:
 
     def take_idle(self, line: Line) -> Slot | None:
         """Return a warm instance, now busy: the short cut of `ask`."""
-        if not line.idle or self.busy >= self.concurrency or line.waiting:
+        if not line.idle or self.busy >= self.concurrency:  # below that nobody waits
             return None
         slot = line.idle.pop()
         slot.state = BUSY  # in the table: idle -> busy
@@ -189,9 +189,16 @@ class PoolState:
         """Note that a started instance has a process."""
         line.starting -= 1
 
-    def give_back(self, slot: Slot, now_ns: int) -> Sequence[Decision]:
-        """Note that an instance has done its work; return what follows."""
+    def give_back(
+        self, slot: Slot, now_ns: int, *, error: bool = False, cold: bool = False
+    ) -> Sequence[Decision]:
+        """Note that an instance has ended an invocation with a reply; return what follows."""
         line = slot.line
+        counters = line.counters
+        counters.invocations += 1
+        if error or cold:
+            counters.errors += error
+            counters.cold_starts += cold
         slot.uses += 1
         line.busy -= 1
         self.busy -= 1

@@ -23,7 +23,7 @@ def start(state: PoolState, line: Line) -> Slot:
 def test_the_first_invocation_starts_an_instance_and_the_next_reuses_it() -> None:
     state, line = make(), Line("greet")
     slot = start(state, line)
-    assert state.give_back(slot, 0) == []
+    assert not state.give_back(slot, 0)
     assert repr(line) == "<Line greet idle=1 busy=0 waiting=0>"
     assert state.ask(line, "second") == Run(slot, "second")
 
