@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,10 +17,13 @@
 
 int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd, int *peer_doorbell) {
     *channel = (struct pf_channel){.doorbell = -1, .pidfd = -1, .max_payload = max_payload};
+    int rc = pf_ids_open(&channel->ids);
+    if (rc < 0) return rc;
+    pf_ids_next(&channel->ids, channel->next_id);
     cleanup_fd int region_fd = pf_memfd_sealed("pyfaas-channel", sizeof(struct pf_region));
     if (region_fd < 0) return region_fd;
     int ends[2] = {-1, -1};
-    int rc = pf_socketpair(ends);
+    rc = pf_socketpair(ends);
     if (rc < 0) return rc;
     cleanup_fd int ours = ends[0];
     cleanup_fd int theirs = ends[1];
@@ -75,18 +77,6 @@ static enum pf_wait broken(struct pf_channel *channel, const char *rule) {
     return PF_WAIT_PROTOCOL;
 }
 
-static int next_id(struct pf_channel *channel) {
-    if (channel->ids_left == 0) {
-        if (getrandom(channel->ids, sizeof channel->ids, 0) != (ssize_t)sizeof channel->ids) return -EIO;
-        channel->ids_left = PF_ID_POOL / PF_ID_SIZE;
-    }
-    channel->ids_left--;
-    memcpy(channel->id, channel->ids + (size_t)channel->ids_left * PF_ID_SIZE, PF_ID_SIZE);
-    channel->id[6] = (channel->id[6] & 0x0f) | 0x40; /* a UUID, version 4: 122 bits nobody can guess */
-    channel->id[8] = (channel->id[8] & 0x3f) | 0x80;
-    return 0;
-}
-
 static void ring(struct pf_channel *channel) {
     const struct pf_msg bell = {.type = PF_BELL};
     /* A full buffer means that the peer has bells enough; a closed one shows as a death in the wait. */
@@ -128,6 +118,7 @@ static bool drop_unused_arenas(struct pf_channel *channel, bool used_request) {
 
 static void begin(struct pf_channel *channel, uint64_t timeout_ns, uint64_t start_ns) {
     channel->seq++;
+    memcpy(channel->id, channel->next_id, PF_ID_SIZE);
     channel->wakes = 0;
     channel->busy = true;
     channel->error = (struct pf_error){0};
@@ -149,13 +140,11 @@ int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *paylo
         broken(channel, "the instance replied when nothing was asked");
         return -EPROTO;
     }
-    int rc = next_id(channel);
-    if (rc < 0) return rc;
     bool in_arena = length > PF_INLINE_CAP;
     uint32_t flags = in_arena ? PF_REQUEST_IN_ARENA : 0;
     if (drop_unused_arenas(channel, in_arena)) flags |= PF_REQUEST_DROP_ARENAS;
     if (in_arena && channel->request_arena.capacity < length) {
-        rc = provide(channel, &channel->request_arena, PF_REQUEST_ARENA, length);
+        int rc = provide(channel, &channel->request_arena, PF_REQUEST_ARENA, length);
         if (rc == -EAGAIN) broken(channel, "the instance does not read its doorbell");
         if (rc < 0) return rc == -EAGAIN ? -EPROTO : rc;
     }
@@ -171,6 +160,7 @@ int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *paylo
     atomic_store_explicit(&line->seq, channel->seq, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&region->peer_asleep, memory_order_relaxed)) ring(channel);
+    pf_ids_next(&channel->ids, channel->next_id); /* while the peer works */
     return 0;
 }
 

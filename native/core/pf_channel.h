@@ -14,7 +14,6 @@
 #include "pf_layout.h"
 #include "pf_spin.h"
 
-#define PF_ID_POOL 256u
 #define PF_MAX_WAKES 64u  /* wake-ups that one call may cause before it counts as a storm */
 #define PF_BELL_BATCH 64u /* messages read at one wake-up: honest calls may leave one behind each */
 #define PF_MAX_NS (UINT64_C(1) << 62)
@@ -57,8 +56,8 @@ struct pf_channel {
     struct pf_spin spin;
     struct pf_error error;
     uint8_t id[PF_ID_SIZE];
-    uint32_t ids_left;
-    uint8_t ids[PF_ID_POOL];
+    uint8_t next_id[PF_ID_SIZE]; /* made while the peer was busy with the one before */
+    struct pf_ids ids;
 };
 
 /* Makes the region and the doorbell; *memfd and *peer_doorbell are for the peer and owned by the caller. */

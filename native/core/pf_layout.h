@@ -14,8 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pf_id.h"
+
 #define PF_INLINE_CAP 65536u
-#define PF_ID_SIZE 16u
 
 enum pf_request_flag {
     PF_REQUEST_IN_ARENA = 1,    /* the payload is in the request arena, not in the region */
