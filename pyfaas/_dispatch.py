@@ -111,7 +111,12 @@ class Call:
             instance = self._pool.take_idle(self._version)
             if instance is None:
                 left -= 1  # a warm instance that turns out dead costs no attempt: there are only so many
-                instance = self._pool.lease(self._version)
+                try:
+                    instance = self._pool.lease(self._version)
+                except RuntimeClosed:
+                    if self.follow():
+                        continue
+                    raise
             try:
                 self.begin(instance)
                 reply = instance.channel.call(*self._request())
@@ -126,6 +131,13 @@ class Call:
                 self.start_over(instance)
                 continue
             return self.conclude(instance, reply)
+
+    def follow(self) -> bool:
+        """Go on to the version that replaced this one meanwhile; `False` if none did."""
+        if self._version.successor is None or self._pool.closed is not None:
+            return False
+        self._version = self._version.successor
+        return True
 
     # In steps, for whoever does not want to wait
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyfaas import _native
 from pyfaas._dispatch import Call, outcome_of_refusal
 from pyfaas._pool.version import START_ATTEMPTS
-from pyfaas.errors import InstanceCrashed, PyFaasError
+from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -82,7 +82,10 @@ class Submission(Future[Any]):
         self._go(instance)
 
     def _again(self, error: PyFaasError) -> bool:
-        """Ask once more when the processes above died through nobody's fault."""
+        """Ask once more when there is a new version, or when the processes above died through nobody's fault."""
+        if isinstance(error, RuntimeClosed) and not self.cancelled() and self._call.follow():
+            self._pool.enqueue(self._call.version, self)
+            return True
         self._attempts -= 1
         lost = isinstance(error, InstanceCrashed) and error.reason == "runtime"
         if not lost or self._attempts <= 0 or self.cancelled():

@@ -232,10 +232,10 @@ class Runtime:
             if function is None:
                 function = self._functions[name] = Function(self, name, code)
             replaced = function._version
+            if replaced is not None:
+                self._pool.replace(replaced, version)
             function._plain = code if callable(code) else None
             function._version = version
-        if replaced is not None:
-            self._pool.retire(replaced)
         return function
 
     def get(self, name: str) -> Function[Any]:

@@ -74,11 +74,9 @@ def error_of(kind: int, payload: bytes, request_id: str, logs: str) -> PyFaasErr
         return InvalidEvent(_text(payload), request_id=request_id)
     reply = decode_error(payload)
     if reply.error_type == "MemoryError":
-        return OutOfMemory(
-            f"the memory limit was hit: {reply.error_message or 'MemoryError'}",
-            request_id=request_id,
-            logs=logs,
-        )
+        text = f"the memory limit was hit: {reply.error_message or 'MemoryError'}"
+        out_of_memory: PyFaasError = OutOfMemory(text, request_id=request_id, logs=logs)
+        return out_of_memory
     return FunctionError(
         error_type=reply.error_type,
         error_message=reply.error_message,

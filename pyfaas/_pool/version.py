@@ -50,6 +50,7 @@ class Version:
         idle_ns = None if config.idle_timeout is None else int(config.idle_timeout * _NS)
         self.line = Line(name, reuse=config.reuse, idle_timeout_ns=idle_ns)
         self.instances: set[Instance] = set()
+        self.successor: Version | None = None  # what replaced it
         self._deployment = deployment
         self._reactor = reactor
         self._tree = tree

@@ -204,6 +204,33 @@ def test_registering_again_updates_and_running_invocations_finish_on_the_old(rt:
     assert running.result(5) == 0.3
 
 
+def test_not_one_call_fails_because_of_an_update(rt: pyfaas.Runtime) -> None:
+    function = rt.register("greet", lambda event, context: 0)
+    function.invoke()
+    going, failed, seen = threading.Event(), [], set()
+
+    def work() -> None:
+        while not going.is_set():
+            try:
+                seen.add(function.invoke())
+                seen.update(future.result(20) for future in [function.submit() for _ in range(3)])
+            except Exception as error:  # noqa: BLE001  # whatever it is, it fails the test below
+                failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for i in range(1, 15):
+        rt.register("greet", eval(f"lambda event, context: {i}"))
+        assert function.invoke() == i
+    going.set()
+    for thread in threads:
+        thread.join(20)
+    assert failed == []
+    assert seen <= set(range(15))
+    assert rt.statistics().functions["greet"].invocations > 15
+
+
 def test_submit_and_map(rt: pyfaas.Runtime) -> None:
     function = rt.register("echo", echo)
     assert [future.result(10) for future in [function.submit(i) for i in range(200)]] == list(range(200))
