@@ -55,23 +55,21 @@ static int read_doorbell(struct pf_peer *peer, int flags) {
     return rc < 0 ? rc : 1;
 }
 
-static int drain_doorbell(struct pf_peer *peer) {
-    int rc = 1;
-    while (rc > 0) rc = read_doorbell(peer, MSG_DONTWAIT);
-    return rc == -EAGAIN ? 1 : rc;
-}
-
 static int sleep_until_request(struct pf_peer *peer) {
     struct pf_region *region = peer->region;
-    bool there = false;
+    bool there = false, slept = false;
     int rc = 1;
     while (rc > 0 && !there) {
         atomic_store_explicit(&region->peer_asleep, 1, memory_order_seq_cst);
         there = atomic_load_explicit(&region->request.seq, memory_order_seq_cst) != peer->seq;
+        if (there && slept) break;
         struct pollfd fd = {.fd = peer->doorbell, .events = POLLIN};
         if (!there) rc = ppoll(&fd, 1, NULL, NULL) < 0 ? -errno : 1;
-        /* Also when the request was there already: bells that nobody reads would fill the host's send buffer. */
-        if (rc > 0) rc = drain_doorbell(peer);
+        /* One message for each wake-up. Also when the request was there already: its bell may come all the same, and bells
+         * that nobody reads would fill the host's send buffer. */
+        if (rc > 0) rc = read_doorbell(peer, MSG_DONTWAIT);
+        if (rc == -EAGAIN) rc = 1;
+        slept = true;
     }
     atomic_store_explicit(&region->peer_asleep, 0, memory_order_relaxed);
     return rc;

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pyfaas._pool.state import Decision
     from pyfaas.model import FunctionStatistics
 
-#: How long a wait for a reply, or an instance's wait for a request, spins at most: two blocking wake-ups. With one, two ends
-#: that sleep keep waking each other just too late to find the other spinning (measured: 75 µs instead of 5).
+#: How long a wait for a reply, or an instance's wait for a request, spins at most: two blocking wake-ups. With one,
+#: two ends that sleep keep waking each other just too late to find the other spinning (measured: 75 µs, not 5).
 SPIN_NS = 100_000
 
 
@@ -95,7 +95,7 @@ class Pool:
         return version
 
     def replace(self, old: Version, new: Version) -> None:
-        """Let a version end when what it runs, and what waits for it, is done; whoever comes too late goes to the new."""
+        """Let a version end when what it runs, and what waits for it, is done; who comes too late goes to the new."""
         with self._lock:
             old.successor = new
             new.line.counters = old.line.counters  # they are the function's, whatever its code

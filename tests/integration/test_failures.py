@@ -1,4 +1,4 @@
-"""Each way a function can fail: its own call gets the right class and text, in time; the next call works; nothing stays."""
+"""Each way a function can fail: its call gets the right class and text, in time; the next call works; nothing stays."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def swallows_everything(event: Any, context: Any) -> None:
         try:
             while True:
                 time.sleep(0.01)
-        except BaseException:  # noqa: BLE001  # as hostile code would
+        except BaseException:  # as hostile code would
             pass
 
 
@@ -222,17 +222,14 @@ def test_a_timeout_really_kills_and_in_time(
     for _ in range(5):  # the best of five: the machine is shared, the mechanism is not
         victim = function.invoke()
         start = time.monotonic()
-        if way == "call":
-            error = function.call(1).error
-        else:
-            error = function.submit(1).exception(20)  # type: ignore[assignment]
+        error = function.call(1).error if way == "call" else function.submit(1).exception(20)
         late.append((time.monotonic() - start - TIMEOUT_S) * 1000)
         assert isinstance(error, pyfaas.FunctionTimeout)
         assert str(error).endswith("Task timed out after 0.30 seconds")
         wait_gone(victim)
     assert min(late) < LATE_MS
     if code is sleeps:
-        assert "going to sleep" in error.logs
+        assert "going to sleep" in getattr(error, "logs", "")
     assert isinstance(error, TimeoutError)
 
 
@@ -268,7 +265,9 @@ INITS = {
 def test_init_that_fails(nothing_leaks: None, name: str) -> None:
     text, expected = INITS[name]
     with pyfaas.Runtime(init_timeout=0.5 if name == "hangs" else 10) as rt:
-        function = rt.register("broken", pyfaas.Source(f"print('in init', flush=True)\n{text}\n"))
+        function: pyfaas.Function[Any] = rt.register(
+            "broken", pyfaas.Source(f"print('in init', flush=True)\n{text}\n")
+        )
         for _ in range(2):
             with pytest.raises(pyfaas.InitError, match=expected) as info:
                 function.invoke()
@@ -287,7 +286,7 @@ def test_init_that_leaves_a_thread_runs_in_each_instance(rt: pyfaas.Runtime) -> 
         "def handler(event, context):\n"
         "    return threading.active_count()\n"
     )
-    function = rt.register("threaded", pyfaas.Source(text))
+    function: pyfaas.Function[Any] = rt.register("threaded", pyfaas.Source(text))
     outcome = function.call()
     assert outcome.value == 2
     assert "a fork cannot copy what init leaves behind (threads" in outcome.logs

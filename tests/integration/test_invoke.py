@@ -56,7 +56,7 @@ VALUES: list[Any] = [
     [],
     {},
     {"a": [1, {"b": None}]},
-    dt.datetime(2026, 1, 2, 3, 4, 5, 6),
+    dt.datetime(2026, 1, 2, 3, 4, 5, 6),  # noqa: DTZ001  # naive on purpose
     dt.datetime(2026, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2))),
     decimal.Decimal("1.10"),
     uuid.UUID(int=7),
@@ -214,7 +214,7 @@ def test_not_one_call_fails_because_of_an_update(rt: pyfaas.Runtime) -> None:
             try:
                 seen.add(function.invoke())
                 seen.update(future.result(20) for future in [function.submit() for _ in range(3)])
-            except Exception as error:  # noqa: BLE001  # whatever it is, it fails the test below
+            except Exception as error:  # whatever it is, it fails the test below
                 failed.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
