@@ -76,7 +76,7 @@ def measure(bench: Bench) -> list[Row]:
         # A parameter that is not the default has to be validated, which loads the library for it.
         "the same with memory=256": _inside(FIRST_RESULT.format(parameters=", memory=256")),
     }
-    samples = alternate(timers, bench.calls(200), bench.blocks)
+    samples = alternate(timers, bench.calls(100), bench.blocks)
     bench.samples += samples.values()
     bare = samples.pop("python -c pass")
     return [_row(sample, bare, 30 if name.startswith("import") else 150) for name, sample in samples.items()]
