@@ -49,6 +49,12 @@ def native(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the core's parsers and the channel, under sanitisers."""
+    session.run(python(session), "tests/native/fuzz.py", *session.posargs)
+
+
+@nox.session
 def leaks(session: nox.Session) -> None:
     """Watch what grows or stays behind over many invocations and after kill -9."""
     pytest(session, "leaks", "tests/leaks")

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+# numpy starts no threads of its own where a test imports it: they would stay, and count as left behind.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 SETTLE_S = 3.0
 KINDS = ("descriptors", "threads", "children", "shared memory", "temporary files", "mounts")
 
