@@ -8,26 +8,32 @@
 
 #include "pf_fd.h"
 
-static int map(struct pf_arena *arena, int fd, uint64_t capacity) {
+static int map(struct pf_arena *arena, int fd, uint64_t capacity)
+{
     void *bytes = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (bytes == MAP_FAILED) return -errno;
+    if (bytes == MAP_FAILED)
+        return -errno;
     arena->bytes = bytes;
     arena->capacity = capacity;
     arena->unused = 0;
     return 0;
 }
 
-int pf_arena_create(struct pf_arena *arena, uint64_t size, int *fd) {
+int pf_arena_create(struct pf_arena *arena, uint64_t size, int *fd)
+{
     uint64_t capacity = PF_ARENA_MIN;
     while (capacity < size) {
-        if (capacity > (UINT64_MAX >> 2)) return -EOVERFLOW;
+        if (capacity > (UINT64_MAX >> 2))
+            return -EOVERFLOW;
         capacity <<= 1;
     }
     pf_arena_close(arena);
     cleanup_fd int memfd = pf_memfd_sealed("pyfaas-arena", capacity);
-    if (memfd < 0) return memfd;
+    if (memfd < 0)
+        return memfd;
     int rc = map(arena, memfd, capacity);
-    if (rc < 0) return rc;
+    if (rc < 0)
+        return rc;
     if (madvise(arena->bytes, capacity, MADV_DONTFORK) < 0) {
         rc = -errno;
         pf_arena_close(arena);
@@ -37,17 +43,22 @@ int pf_arena_create(struct pf_arena *arena, uint64_t size, int *fd) {
     return 0;
 }
 
-int pf_arena_map(struct pf_arena *arena, int fd, uint64_t capacity) {
+int pf_arena_map(struct pf_arena *arena, int fd, uint64_t capacity)
+{
     pf_arena_close(arena);
     return map(arena, fd, capacity);
 }
 
-void pf_arena_close(struct pf_arena *arena) {
-    if (arena->bytes) munmap(arena->bytes, arena->capacity);
+void pf_arena_close(struct pf_arena *arena)
+{
+    if (arena->bytes)
+        munmap(arena->bytes, arena->capacity);
     *arena = (struct pf_arena){0};
 }
 
-void pf_arena_discard(struct pf_arena *arena) {
-    if (arena->bytes) (void)madvise(arena->bytes, arena->capacity, MADV_REMOVE);
+void pf_arena_discard(struct pf_arena *arena)
+{
+    if (arena->bytes)
+        (void)madvise(arena->bytes, arena->capacity, MADV_REMOVE);
     pf_arena_close(arena);
 }

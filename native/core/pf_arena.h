@@ -1,4 +1,5 @@
-/* A larger shared area beside the region, made by the host when a payload does not fit inline, kept while it is used. */
+/* A larger shared area beside the region, made by the host when a payload does not fit inline, kept while it
+ * is used. */
 #ifndef PF_ARENA_H
 #define PF_ARENA_H
 
@@ -13,8 +14,8 @@ struct pf_arena {
     uint32_t unused;
 };
 
-/* Makes room for `size` bytes, rounded up to a power of two; *fd is the descriptor for the peer, owned by the caller.
- * What the arena held before is closed. */
+/* Makes room for `size` bytes, rounded up to a power of two; *fd is the descriptor for the peer, owned by the
+ * caller. What the arena held before is closed. */
 int pf_arena_create(struct pf_arena *arena, uint64_t size, int *fd);
 
 /* Maps an arena that the host sent (the peer's side); does not take the descriptor. */

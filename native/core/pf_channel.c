@@ -15,26 +15,33 @@
 #include "pf_control.h"
 #include "pf_fd.h"
 
-int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd, int *peer_doorbell) {
+int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd, int *peer_doorbell)
+{
     *channel = (struct pf_channel){.doorbell = -1, .pidfd = -1, .max_payload = max_payload};
     int rc = pf_ids_open(&channel->ids);
-    if (rc < 0) return rc;
+    if (rc < 0)
+        return rc;
     pf_ids_next(&channel->ids, channel->next_id);
     cleanup_fd int region_fd = pf_memfd_sealed("pyfaas-channel", sizeof(struct pf_region));
-    if (region_fd < 0) return region_fd;
+    if (region_fd < 0)
+        return region_fd;
     int ends[2] = {-1, -1};
     rc = pf_socketpair(ends);
-    if (rc < 0) return rc;
+    if (rc < 0)
+        return rc;
     cleanup_fd int ours = ends[0];
     cleanup_fd int theirs = ends[1];
     rc = pf_pass_creds(ours);
-    if (rc < 0) return rc;
-    /* Room for some ten messages: descriptors on the way to a peer that never reads count against the host's user. */
+    if (rc < 0)
+        return rc;
+    /* Room for some ten messages: descriptors on the way to a peer that never reads count against the host's
+     * user. */
     const int room = 4096;
-    if (setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &room, sizeof room) < 0) return -errno;
-    void *region =
-        mmap(NULL, sizeof(struct pf_region), PROT_READ | PROT_WRITE, MAP_SHARED, region_fd, 0);
-    if (region == MAP_FAILED) return -errno;
+    if (setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &room, sizeof room) < 0)
+        return -errno;
+    void *region = mmap(NULL, sizeof(struct pf_region), PROT_READ | PROT_WRITE, MAP_SHARED, region_fd, 0);
+    if (region == MAP_FAILED)
+        return -errno;
     if (madvise(region, sizeof(struct pf_region), MADV_DONTFORK) < 0) {
         rc = -errno;
         munmap(region, sizeof(struct pf_region));
@@ -47,10 +54,11 @@ int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd
     return 0;
 }
 
-void pf_channel_close(struct pf_channel *channel) {
+void pf_channel_close(struct pf_channel *channel)
+{
     if (channel->region) {
-        /* Whoever keeps the descriptor keeps no memory at the host's cost. The first page stays: a peer that is not dead
-         * yet must not take zeros for a request. */
+        /* Whoever keeps the descriptor keeps no memory at the host's cost. The first page stays: a peer that
+         * is not dead yet must not take zeros for a request. */
         (void)madvise(channel->region->request_bytes, 2 * PF_INLINE_CAP, MADV_REMOVE);
         munmap(channel->region, sizeof(struct pf_region));
     }
@@ -59,17 +67,21 @@ void pf_channel_close(struct pf_channel *channel) {
     pf_channel_forget(channel);
 }
 
-void pf_channel_forget(struct pf_channel *channel) {
-    if (channel->doorbell >= 0) close(channel->doorbell);
+void pf_channel_forget(struct pf_channel *channel)
+{
+    if (channel->doorbell >= 0)
+        close(channel->doorbell);
     int pidfd = atomic_exchange(&channel->pidfd, -1);
-    if (pidfd >= 0) close(pidfd);
+    if (pidfd >= 0)
+        close(pidfd);
     channel->region = NULL;
     channel->request_arena = channel->response_arena = (struct pf_arena){0};
     channel->doorbell = -1;
     channel->busy = false;
 }
 
-static enum pf_wait broken(struct pf_channel *channel, const char *rule) {
+static enum pf_wait broken(struct pf_channel *channel, const char *rule)
+{
     channel->error.code = EPROTO;
     channel->error.step = "channel";
     snprintf(channel->error.detail, sizeof channel->error.detail, "%s", rule);
@@ -77,22 +89,26 @@ static enum pf_wait broken(struct pf_channel *channel, const char *rule) {
     return PF_WAIT_PROTOCOL;
 }
 
-static void ring(struct pf_channel *channel) {
+static void ring(struct pf_channel *channel)
+{
     const struct pf_msg bell = {.type = PF_BELL};
     /* A full buffer means that the peer has bells enough; a closed one shows as a death in the wait. */
     (void)pf_send(channel->doorbell, &bell, NULL, 0, NULL, 0, MSG_DONTWAIT);
 }
 
-/* Gives the peer a new arena of at least `size` bytes, sent over the doorbell before it is used. Failing leaves the old one
- * in place at both ends: they must never differ. */
-static int provide(struct pf_channel *channel, struct pf_arena *arena, uint32_t type, uint64_t size) {
+/* Gives the peer a new arena of at least `size` bytes, sent over the doorbell before it is used. Failing
+ * leaves the old one in place at both ends: they must never differ. */
+static int provide(struct pf_channel *channel, struct pf_arena *arena, uint32_t type, uint64_t size)
+{
     struct pf_arena fresh = {0};
     cleanup_fd int fd = -1;
     int rc = pf_arena_create(&fresh, size, &fd);
-    if (rc < 0) return rc;
+    if (rc < 0)
+        return rc;
     struct pf_msg message = {.type = type, .b = (int64_t)fresh.capacity};
     rc = pf_send(channel->doorbell, &message, NULL, 0, &fd, 1, MSG_DONTWAIT);
-    if (rc == -EPIPE || rc == -ECONNRESET) rc = 0; /* the wait will see the death */
+    if (rc == -EPIPE || rc == -ECONNRESET)
+        rc = 0; /* the wait will see the death */
     if (rc < 0) {
         pf_arena_close(&fresh);
         return rc;
@@ -103,20 +119,24 @@ static int provide(struct pf_channel *channel, struct pf_arena *arena, uint32_t 
 }
 
 /* An arena that no call used for a while goes back to the system; both ends drop both. */
-static bool drop_unused_arenas(struct pf_channel *channel, bool used_request) {
+static bool drop_unused_arenas(struct pf_channel *channel, bool used_request)
+{
     struct pf_arena *request = &channel->request_arena, *response = &channel->response_arena;
-    if (!request->bytes && !response->bytes) return false;
+    if (!request->bytes && !response->bytes)
+        return false;
     request->unused = used_request ? 0 : request->unused + 1;
     response->unused++; /* reset when a reply comes through it */
     bool idle = request->unused > PF_ARENA_KEEP_UNUSED || !request->bytes;
     idle = idle && (response->unused > PF_ARENA_KEEP_UNUSED || !response->bytes);
-    if (!idle || used_request) return false;
+    if (!idle || used_request)
+        return false;
     pf_arena_discard(request);
     pf_arena_discard(response);
     return true;
 }
 
-static void begin(struct pf_channel *channel, uint64_t timeout_ns, uint64_t start_ns) {
+static void begin(struct pf_channel *channel, uint64_t timeout_ns, uint64_t start_ns)
+{
     channel->seq++;
     memcpy(channel->id, channel->next_id, PF_ID_SIZE);
     channel->wakes = 0;
@@ -127,29 +147,14 @@ static void begin(struct pf_channel *channel, uint64_t timeout_ns, uint64_t star
     channel->finished_ns = 0;
     channel->timeout_ns = timeout_ns < PF_MAX_NS ? timeout_ns : PF_MAX_NS;
     channel->start_ns = start_ns < PF_MAX_NS ? start_ns : PF_MAX_NS;
-    channel->deadline_ns = channel->posted_ns + (channel->pidfd >= 0 ? channel->timeout_ns : channel->start_ns);
+    channel->deadline_ns =
+        channel->posted_ns + (channel->pidfd >= 0 ? channel->timeout_ns : channel->start_ns);
 }
 
-int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
-                    uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns) {
+static void publish(struct pf_channel *channel, uint32_t kind, uint64_t length, uint32_t flags,
+                    uint32_t spin_ns)
+{
     struct pf_region *region = channel->region;
-    if (!region) return -EBADF;
-    if (channel->busy) return -EBUSY;
-    if (length > channel->max_payload) return -EMSGSIZE;
-    if (atomic_load_explicit(&region->response.seq, memory_order_acquire) != channel->last_response) {
-        broken(channel, "the instance replied when nothing was asked");
-        return -EPROTO;
-    }
-    bool in_arena = length > PF_INLINE_CAP;
-    uint32_t flags = in_arena ? PF_REQUEST_IN_ARENA : 0;
-    if (drop_unused_arenas(channel, in_arena)) flags |= PF_REQUEST_DROP_ARENAS;
-    if (in_arena && channel->request_arena.capacity < length) {
-        int rc = provide(channel, &channel->request_arena, PF_REQUEST_ARENA, length);
-        if (rc == -EAGAIN) broken(channel, "the instance does not read its doorbell");
-        if (rc < 0) return rc == -EAGAIN ? -EPROTO : rc;
-    }
-    if (length) memcpy(in_arena ? channel->request_arena.bytes : region->request_bytes, payload, length);
-    begin(channel, timeout_ns, start_ns);
     struct pf_request_line *line = &region->request;
     line->length = length;
     line->timeout_ns = channel->timeout_ns;
@@ -159,56 +164,107 @@ int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *paylo
     memcpy(line->id, channel->id, PF_ID_SIZE);
     atomic_store_explicit(&line->seq, channel->seq, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&region->peer_asleep, memory_order_relaxed)) ring(channel);
+    if (atomic_load_explicit(&region->peer_asleep, memory_order_relaxed))
+        ring(channel);
     pf_ids_next(&channel->ids, channel->next_id); /* while the peer works */
+}
+
+int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
+                    uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns)
+{
+    struct pf_region *region = channel->region;
+    if (!region)
+        return -EBADF;
+    if (channel->busy)
+        return -EBUSY;
+    if (length > channel->max_payload)
+        return -EMSGSIZE;
+    if (atomic_load_explicit(&region->response.seq, memory_order_acquire) != channel->last_response) {
+        broken(channel, "the instance replied when nothing was asked");
+        return -EPROTO;
+    }
+    bool in_arena = length > PF_INLINE_CAP;
+    uint32_t flags = in_arena ? PF_REQUEST_IN_ARENA : 0;
+    if (drop_unused_arenas(channel, in_arena))
+        flags |= PF_REQUEST_DROP_ARENAS;
+    if (in_arena && channel->request_arena.capacity < length) {
+        int rc = provide(channel, &channel->request_arena, PF_REQUEST_ARENA, length);
+        if (rc == -EAGAIN)
+            broken(channel, "the instance does not read its doorbell");
+        if (rc < 0)
+            return rc == -EAGAIN ? -EPROTO : rc;
+    }
+    if (length)
+        memcpy(in_arena ? channel->request_arena.bytes : region->request_bytes, payload, length);
+    begin(channel, timeout_ns, start_ns);
+    publish(channel, kind, length, flags, spin_ns);
     return 0;
 }
 
 /* "I need a larger area": one size hint a call, believed within the function's limit. */
-static enum pf_wait answer_need(struct pf_channel *channel, uint64_t need) {
+static enum pf_wait answer_need(struct pf_channel *channel, uint64_t need)
+{
     channel->last_response = 2 * channel->seq;
-    if (need <= PF_INLINE_CAP || need > channel->max_payload) return broken(channel, "impossible size hint");
-    if (need <= channel->response_arena.capacity) return broken(channel, "size hint although there is room");
+    if (need <= PF_INLINE_CAP || need > channel->max_payload)
+        return broken(channel, "impossible size hint");
+    if (need <= channel->response_arena.capacity)
+        return broken(channel, "size hint although there is room");
     int rc = provide(channel, &channel->response_arena, PF_RESPONSE_ARENA, need);
-    if (rc == 0) return PF_WAIT_PENDING;
-    if (rc == -EAGAIN) return broken(channel, "the instance does not read its doorbell");
+    if (rc == 0)
+        return PF_WAIT_PENDING;
+    if (rc == -EAGAIN)
+        return broken(channel, "the instance does not read its doorbell");
     enum pf_wait result = broken(channel, "no room for the result");
     channel->error.code = -rc; /* the host's own shortage, not the peer's doing */
     return result;
 }
 
-enum pf_wait pf_channel_step(struct pf_channel *channel) {
+enum pf_wait pf_channel_step(struct pf_channel *channel)
+{
     struct pf_response_line *line = &channel->region->response;
     uint64_t seq = atomic_load_explicit(&line->seq, memory_order_acquire);
     /* Nobody is believed before its hello: a call must not be answered by a process that cannot be killed. */
-    if (seq == channel->last_response || channel->pidfd < 0) return PF_WAIT_PENDING;
+    if (seq == channel->last_response || channel->pidfd < 0)
+        return PF_WAIT_PENDING;
     uint64_t length = *(volatile uint64_t *)&line->length;
     uint32_t kind = *(volatile uint32_t *)&line->kind;
     uint32_t flags = *(volatile uint32_t *)&line->flags;
     uint8_t id[PF_ID_SIZE];
     memcpy(id, line->id, PF_ID_SIZE);
-    if (!channel->busy) return broken(channel, "the instance replied when nothing was asked");
-    if (seq != 2 * channel->seq && seq != 2 * channel->seq + 1) return broken(channel, "wrong generation");
-    if (memcmp(id, channel->id, PF_ID_SIZE) != 0) return broken(channel, "wrong request id");
-    if (seq == 2 * channel->seq) return answer_need(channel, length);
+    if (!channel->busy)
+        return broken(channel, "the instance replied when nothing was asked");
+    if (seq != 2 * channel->seq && seq != 2 * channel->seq + 1)
+        return broken(channel, "wrong generation");
+    if (memcmp(id, channel->id, PF_ID_SIZE) != 0)
+        return broken(channel, "wrong request id");
+    if (seq == 2 * channel->seq)
+        return answer_need(channel, length);
     channel->last_response = seq;
     uint64_t capacity = flags & PF_RESPONSE_IN_ARENA ? channel->response_arena.capacity : PF_INLINE_CAP;
-    if (kind >= PF_REPLY_KINDS) return broken(channel, "unknown kind of reply");
+    if (kind >= PF_REPLY_KINDS)
+        return broken(channel, "unknown kind of reply");
     if (flags & ~(uint32_t)(PF_RESPONSE_IN_ARENA | PF_RESPONSE_LOG_PENDING))
         return broken(channel, "unknown flag in a reply");
-    if (length > capacity || length > channel->max_payload) return broken(channel, "a reply larger than its area");
+    if (length > capacity || length > channel->max_payload)
+        return broken(channel, "a reply larger than its area");
     channel->reply = (struct pf_reply){.length = length, .kind = kind, .flags = flags};
     channel->finished_ns = pf_now_ns();
     return PF_WAIT_REPLY;
 }
 
-/* The first message: the kernel says which process wrote it. One with CAP_SYS_ADMIN may name another, so the parent counts. */
-static enum pf_wait adopt(struct pf_channel *channel, pid_t pid) {
-    if (pid <= 0) return broken(channel, "hello without credentials");
+/* The first message: the kernel says which process wrote it. One with CAP_SYS_ADMIN may name another, so the
+ * parent counts. */
+static enum pf_wait adopt(struct pf_channel *channel, pid_t pid)
+{
+    if (pid <= 0)
+        return broken(channel, "hello without credentials");
     cleanup_fd int pidfd = pf_pidfd_open(pid);
-    if (pidfd == -ESRCH) channel->pid = pid; /* gone already: its parent knows how it ended */
-    if (pidfd < 0 && pidfd != -ESRCH) pf_fail(&channel->error, pidfd, "pidfd", NULL);
-    if (pidfd < 0) return PF_WAIT_DEAD;
+    if (pidfd == -ESRCH)
+        channel->pid = pid; /* gone already: its parent knows how it ended */
+    if (pidfd < 0 && pidfd != -ESRCH)
+        pf_fail(&channel->error, pidfd, "pidfd", NULL);
+    if (pidfd < 0)
+        return PF_WAIT_DEAD;
     pid_t parent = pf_parent_of(pid);
     if (parent == -ESRCH) {
         channel->pid = pid;
@@ -218,95 +274,123 @@ static enum pf_wait adopt(struct pf_channel *channel, pid_t pid) {
         return broken(channel, "hello from a process of another parent");
     channel->pid = pid;
     channel->pidfd = pf_fd_take(&pidfd);
-    if (channel->doomed) pf_channel_kill(channel);
+    if (channel->doomed)
+        pf_channel_kill(channel);
     channel->deadline_ns = pf_now_ns() + channel->timeout_ns;
     return PF_WAIT_PENDING;
 }
 
-/* Confinement failed in the peer, which is about to exit; if it does not, it is known well enough to be killed. */
-static enum pf_wait accept_failure(struct pf_channel *channel, const struct pf_packet *packet, const char *body) {
+/* Confinement failed in the peer, which is about to exit; if it does not, it is known well enough to be
+ * killed. */
+static enum pf_wait accept_failure(struct pf_channel *channel, const struct pf_packet *packet,
+                                   const char *body)
+{
     struct pf_error *error = &channel->error;
     enum pf_wait result = adopt(channel, packet->pid);
-    if (result == PF_WAIT_PROTOCOL) return result;
+    if (result == PF_WAIT_PROTOCOL)
+        return result;
     *error = (struct pf_error){.code = packet->msg.a > 0 ? packet->msg.a : EPROTO, .step = "confinement"};
     size_t size = packet->body_len < sizeof error->detail ? packet->body_len : sizeof error->detail - 1;
     memcpy(error->detail, body, size); /* "step\0detail" */
     return PF_WAIT_DEAD;
 }
 
-static enum pf_wait read_message(struct pf_channel *channel, bool *empty) {
+static enum pf_wait read_message(struct pf_channel *channel, bool *empty)
+{
     char body[256]; /* what pf_send_failed writes at most */
     struct pf_packet packet;
     int rc = pf_recv(channel->doorbell, &packet, body, sizeof body, 0, true, MSG_DONTWAIT);
     *empty = rc == -EAGAIN;
-    if (rc == -EAGAIN) return PF_WAIT_PENDING;
-    if (rc == -EPROTO) return broken(channel, "unknown message on the doorbell");
-    if (rc <= 0) return PF_WAIT_DEAD;
+    if (rc == -EAGAIN)
+        return PF_WAIT_PENDING;
+    if (rc == -EPROTO)
+        return broken(channel, "unknown message on the doorbell");
+    if (rc <= 0)
+        return PF_WAIT_DEAD;
     bool known = channel->pidfd >= 0;
-    if (known && packet.msg.type == PF_BELL) return PF_WAIT_PENDING;
-    if (!known && packet.msg.type == PF_HELLO) return adopt(channel, packet.pid);
-    if (!known && packet.msg.type == PF_FAILED) return accept_failure(channel, &packet, body);
+    if (known && packet.msg.type == PF_BELL)
+        return PF_WAIT_PENDING;
+    if (!known && packet.msg.type == PF_HELLO)
+        return adopt(channel, packet.pid);
+    if (!known && packet.msg.type == PF_FAILED)
+        return accept_failure(channel, &packet, body);
     return broken(channel, "unknown message on the doorbell");
 }
 
 /* Whether it has not begun to exit, which it does before its descriptors are closed. False when in doubt. */
-static bool is_running(pid_t pid) {
+static bool is_running(pid_t pid)
+{
     enum { PF_EXITING = 4 }; /* of the kernel's flags of a task, field 9 */
     char path[32], text[512];
     unsigned flags;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (n <= 0) return false;
+    if (n <= 0)
+        return false;
     text[n] = 0;
     const char *end = strrchr(text, ')'); /* the name before it is the process's own choice */
     return end && sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && !(flags & PF_EXITING);
 }
 
-/* A reply that was complete before the end still counts. The process may also have closed its doorbell and live. */
-static enum pf_wait ended(struct pf_channel *channel) {
+/* A reply that was complete before the end still counts. The process may also have closed its doorbell and
+ * live. */
+static enum pf_wait ended(struct pf_channel *channel)
+{
     enum pf_wait last = pf_channel_step(channel);
-    if (last != PF_WAIT_PENDING) return last;
+    if (last != PF_WAIT_PENDING)
+        return last;
     if (!channel->error.code && channel->pid && is_running(channel->pid))
         return broken(channel, "the instance closed its doorbell");
     pf_channel_kill(channel);
     return PF_WAIT_DEAD;
 }
 
-enum pf_wait pf_channel_ring_received(struct pf_channel *channel) {
-    if (++channel->wakes > PF_MAX_WAKES) return broken(channel, "a storm of wake-ups");
+enum pf_wait pf_channel_ring_received(struct pf_channel *channel)
+{
+    if (++channel->wakes > PF_MAX_WAKES)
+        return broken(channel, "a storm of wake-ups");
     enum pf_wait result = PF_WAIT_PENDING;
     bool empty = false;
     for (uint32_t n = 0; n < PF_BELL_BATCH && !empty && result == PF_WAIT_PENDING; n++) {
         result = read_message(channel, &empty);
-        if (result == PF_WAIT_DEAD) return ended(channel);
+        if (result == PF_WAIT_DEAD)
+            return ended(channel);
         /* The first bell is mostly the only one: looking at once spares the read that would find nothing. */
-        if (result == PF_WAIT_PENDING) result = pf_channel_step(channel);
+        if (result == PF_WAIT_PENDING)
+            result = pf_channel_step(channel);
     }
     return result;
 }
 
-void pf_channel_want_bell(struct pf_channel *channel) {
+void pf_channel_want_bell(struct pf_channel *channel)
+{
     atomic_store_explicit(&channel->region->host_asleep, 1, memory_order_seq_cst);
 }
 
-static enum pf_wait sleep_once(struct pf_channel *channel, uint64_t remaining) {
-    struct pollfd fds[2] = {{.fd = channel->doorbell, .events = POLLIN}, {.fd = channel->pidfd, .events = POLLIN}};
+static enum pf_wait sleep_once(struct pf_channel *channel, uint64_t remaining)
+{
+    struct pollfd fds[2] = {{.fd = channel->doorbell, .events = POLLIN},
+                            {.fd = channel->pidfd, .events = POLLIN}};
     struct timespec timeout = pf_timespec(remaining);
     int n = ppoll(fds, channel->pidfd >= 0 ? 2 : 1, &timeout, NULL);
-    if (n < 0) return errno == EINTR ? PF_WAIT_INTERRUPTED : PF_WAIT_PENDING;
+    if (n < 0)
+        return errno == EINTR ? PF_WAIT_INTERRUPTED : PF_WAIT_PENDING;
     enum pf_wait result = n > 0 && fds[0].revents ? pf_channel_ring_received(channel) : PF_WAIT_PENDING;
     return result == PF_WAIT_PENDING && fds[1].revents ? ended(channel) : result;
 }
 
-static enum pf_wait wait_asleep(struct pf_channel *channel) {
+static enum pf_wait wait_asleep(struct pf_channel *channel)
+{
     _Atomic uint32_t *asleep = &channel->region->host_asleep;
     enum pf_wait result = PF_WAIT_PENDING;
     while (result == PF_WAIT_PENDING) {
         atomic_store_explicit(asleep, 1, memory_order_relaxed);
-        atomic_thread_fence(memory_order_seq_cst); /* first tell, then look: the peer does both the other way round */
+        atomic_thread_fence(
+            memory_order_seq_cst); /* first tell, then look: the peer does both the other way round */
         result = pf_channel_step(channel);
-        if (result != PF_WAIT_PENDING) break;
+        if (result != PF_WAIT_PENDING)
+            break;
         uint64_t now = pf_now_ns();
         if (now < channel->deadline_ns) {
             result = sleep_once(channel, channel->deadline_ns - now);
@@ -319,10 +403,12 @@ static enum pf_wait wait_asleep(struct pf_channel *channel) {
     return result;
 }
 
-enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns) {
-    if (!channel->region || !channel->busy) return PF_WAIT_DEAD;
-    if (channel->pidfd >= 0 &&
-        pf_spin_until_changed(&channel->spin, &channel->region->response.seq, channel->last_response, spin_ns)) {
+enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns)
+{
+    if (!channel->region || !channel->busy)
+        return PF_WAIT_DEAD;
+    if (channel->pidfd >= 0 && pf_spin_until_changed(&channel->spin, &channel->region->response.seq,
+                                                     channel->last_response, spin_ns)) {
         enum pf_wait result = pf_channel_step(channel);
         if (result != PF_WAIT_PENDING) {
             pf_spin_learn(&channel->spin, 0, spin_ns);
@@ -334,20 +420,26 @@ enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns) {
     return result;
 }
 
-void pf_channel_take(struct pf_channel *channel, void *bytes) {
+void pf_channel_take(struct pf_channel *channel, void *bytes)
+{
     const struct pf_reply *reply = &channel->reply;
     bool in_arena = reply->flags & PF_RESPONSE_IN_ARENA;
-    if (in_arena) channel->response_arena.unused = 0;
+    if (in_arena)
+        channel->response_arena.unused = 0;
     if (reply->length)
-        memcpy(bytes, in_arena ? channel->response_arena.bytes : channel->region->response_bytes, reply->length);
+        memcpy(bytes, in_arena ? channel->response_arena.bytes : channel->region->response_bytes,
+               reply->length);
     channel->busy = false;
 }
 
-bool pf_channel_was_taken(const struct pf_channel *channel) {
-    return channel->busy && atomic_load_explicit(&channel->region->taken, memory_order_acquire) >= channel->seq;
+bool pf_channel_was_taken(const struct pf_channel *channel)
+{
+    return channel->busy &&
+           atomic_load_explicit(&channel->region->taken, memory_order_acquire) >= channel->seq;
 }
 
-int pf_channel_kill(struct pf_channel *channel) {
+int pf_channel_kill(struct pf_channel *channel)
+{
     channel->doomed = true;
     int pidfd = channel->pidfd;
     return pidfd < 0 ? -ESRCH : pf_pidfd_kill(pidfd, SIGKILL);

@@ -1,6 +1,8 @@
-/* The host's end of the channel to one instance. The peer is hostile: see pf_layout.h for what may be believed.
+/* The host's end of the channel to one instance. The peer is hostile: see pf_layout.h for what may be
+ * believed.
  *
- * One thread owns an end at a time: whoever leased the instance. Only pf_channel_kill may be called from another.
+ * One thread owns an end at a time: whoever leased the instance. Only pf_channel_kill may be called from
+ * another.
  */
 #ifndef PF_CHANNEL_H
 #define PF_CHANNEL_H
@@ -44,8 +46,8 @@ struct pf_channel {
     uint64_t seq;           /* of the request that was posted last */
     uint64_t last_response; /* what the response line's seq was when it was last believed */
     uint64_t posted_ns;
-    uint64_t start_ns; /* how long the peer may take until it says hello */
-    uint64_t timeout_ns; /* at most PF_MAX_NS, as the one above */
+    uint64_t start_ns;    /* how long the peer may take until it says hello */
+    uint64_t timeout_ns;  /* at most PF_MAX_NS, as the one above */
     uint64_t deadline_ns; /* of the call in flight; moves once, at the hello of a new peer */
     uint64_t finished_ns;
     uint32_t wakes;
@@ -64,12 +66,13 @@ struct pf_channel {
 int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd, int *peer_doorbell);
 void pf_channel_close(struct pf_channel *channel);
 
-/* For a forked child of the host: closes descriptors only. The mappings did not come along, and something else may be where
- * they were. */
+/* For a forked child of the host: closes descriptors only. The mappings did not come along, and something
+ * else may be where they were. */
 void pf_channel_forget(struct pf_channel *channel);
 
-/* Publishes a request. -EBUSY: one is in flight. -EPROTO: the peer wrote when it had no right to, or reads nothing. Times
- * beyond PF_MAX_NS count as that. After any other outcome than a reply that was taken, the channel stays busy for good. */
+/* Publishes a request. -EBUSY: one is in flight. -EPROTO: the peer wrote when it had no right to, or reads
+ * nothing. Times beyond PF_MAX_NS count as that. After any other outcome than a reply that was taken, the
+ * channel stays busy for good. */
 int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
                     uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns);
 
@@ -86,7 +89,8 @@ enum pf_wait pf_channel_ring_received(struct pf_channel *channel);
 /* Copies the reply's bytes (channel->reply.length of them) and ends the call. */
 void pf_channel_take(struct pf_channel *channel, void *bytes);
 
-/* True if the peer had entered the handler for the request in flight (the peer's word; only its own function gains). */
+/* True if the peer had entered the handler for the request in flight (the peer's word; only its own function
+ * gains). */
 bool pf_channel_was_taken(const struct pf_channel *channel);
 
 /* SIGKILL by pidfd, or at the hello that has not come yet (-ESRCH: also if the peer is gone). */

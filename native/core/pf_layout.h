@@ -1,11 +1,11 @@
 /* What the host and one instance share: a sealed memfd with a request and a response area.
  *
- * Every line below has one writer. The host treats each field that the peer can write as a hint: it reads it once
- * into a local, validates the local and forgets the shared copy. Sequence numbers are published last (release) and
- * read first (acquire).
+ * Every line below has one writer. The host treats each field that the peer can write as a hint: it reads it
+ * once into a local, validates the local and forgets the shared copy. Sequence numbers are published last
+ * (release) and read first (acquire).
  *
- * Sequence s of the request line is the slot's generation. The peer answers with 2*s ("I need a larger area", at most
- * once) and 2*s+1 (the reply).
+ * Sequence s of the request line is the slot's generation. The peer answers with 2*s ("I need a larger area",
+ * at most once) and 2*s+1 (the reply).
  */
 #ifndef PF_LAYOUT_H
 #define PF_LAYOUT_H

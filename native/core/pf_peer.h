@@ -1,5 +1,5 @@
-/* The instance's end of the channel. It runs in the confined process, beside the user's code: whatever it does wrong
- * hurts this instance alone. */
+/* The instance's end of the channel. It runs in the confined process, beside the user's code: whatever it
+ * does wrong hurts this instance alone. */
 #ifndef PF_PEER_H
 #define PF_PEER_H
 

@@ -1,7 +1,8 @@
-/* One thread's view of everything that may happen while nobody waits: replies, deadlines, messages on sockets.
+/* One thread's view of everything that may happen while nobody waits: replies, deadlines, messages on
+ * sockets.
  *
- * Any thread may add, arm, disarm and wake; one thread waits. While a channel is armed the reactor owns it. At a deadline
- * the peer is killed here, before anybody has to find time for a Python lock.
+ * Any thread may add, arm, disarm and wake; one thread waits. While a channel is armed the reactor owns it.
+ * At a deadline the peer is killed here, before anybody has to find time for a Python lock.
  */
 #ifndef PF_REACTOR_H
 #define PF_REACTOR_H
@@ -40,8 +41,8 @@ struct pf_reactor {
 int pf_reactor_open(struct pf_reactor *reactor);
 void pf_reactor_close(struct pf_reactor *reactor);
 
-/* Tokens are the caller's, unique, and not UINT64_MAX. A channel is added once and armed for each call. Remove before the
- * descriptor or the channel is closed: its number may be another's a moment later. */
+/* Tokens are the caller's, unique, and not UINT64_MAX. A channel is added once and armed for each call.
+ * Remove before the descriptor or the channel is closed: its number may be another's a moment later. */
 int pf_reactor_add(struct pf_reactor *reactor, uint64_t token, int fd, struct pf_channel *channel);
 int pf_reactor_remove(struct pf_reactor *reactor, uint64_t token);
 int pf_reactor_arm(struct pf_reactor *reactor, uint64_t token);
@@ -51,7 +52,8 @@ bool pf_reactor_disarm(struct pf_reactor *reactor, uint64_t token);
 
 int pf_reactor_wake(struct pf_reactor *reactor);
 
-/* Up to `room` (at least 2) events; 0 at the timeout (UINT64_MAX: none), when woken, or for nothing; -EINTR. */
+/* Up to `room` (at least 2) events; 0 at the timeout (UINT64_MAX: none), when woken, or for nothing; -EINTR.
+ */
 int pf_reactor_wait(struct pf_reactor *reactor, struct pf_event *events, int room, uint64_t timeout_ns);
 
 #endif

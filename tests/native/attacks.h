@@ -1,5 +1,5 @@
-/* What a hostile peer does with its end of the channel, one function for each way. The table of what the host has to make of
- * them is in test_hostile_peer.c. */
+/* What a hostile peer does with its end of the channel, one function for each way. The table of what the host
+ * has to make of them is in test_hostile_peer.c. */
 #ifndef ATTACKS_H
 #define ATTACKS_H
 
@@ -28,7 +28,10 @@ struct attack {
 
 /* ---- what the attacks are made of ---- */
 
-static struct pf_response_line *line_of(struct attacker *a) { return &a->peer.region->response; }
+static struct pf_response_line *line_of(struct attacker *a)
+{
+    return &a->peer.region->response;
+}
 
 static void next_request(struct attacker *a)
 {
@@ -182,7 +185,8 @@ static void needs_and_goes_back(struct attacker *a)
     hang(a);
 }
 
-/* Larger and larger, and the arenas that come are never fetched: their descriptors would pile up on the way. */
+/* Larger and larger, and the arenas that come are never fetched: their descriptors would pile up on the way.
+ */
 static void never_reads_its_doorbell(struct attacker *a)
 {
     for (uint64_t seq = 1;; seq++) {
@@ -227,8 +231,14 @@ static void sends_bytes(struct attacker *a, size_t length)
     hang(a);
 }
 
-static void sends_a_short_message(struct attacker *a) { sends_bytes(a, 31); }
-static void sends_a_long_message(struct attacker *a) { sends_bytes(a, 4096); }
+static void sends_a_short_message(struct attacker *a)
+{
+    sends_bytes(a, 31);
+}
+static void sends_a_long_message(struct attacker *a)
+{
+    sends_bytes(a, 4096);
+}
 
 static void sends_type(struct attacker *a, uint32_t type)
 {
@@ -238,10 +248,22 @@ static void sends_type(struct attacker *a, uint32_t type)
     hang(a);
 }
 
-static void says_hello_again(struct attacker *a) { sends_type(a, PF_HELLO); }
-static void fails_after_its_hello(struct attacker *a) { sends_type(a, PF_FAILED); }
-static void offers_an_arena(struct attacker *a) { sends_type(a, PF_REQUEST_ARENA); }
-static void sends_an_unknown_type(struct attacker *a) { sends_type(a, UINT32_MAX); }
+static void says_hello_again(struct attacker *a)
+{
+    sends_type(a, PF_HELLO);
+}
+static void fails_after_its_hello(struct attacker *a)
+{
+    sends_type(a, PF_FAILED);
+}
+static void offers_an_arena(struct attacker *a)
+{
+    sends_type(a, PF_REQUEST_ARENA);
+}
+static void sends_an_unknown_type(struct attacker *a)
+{
+    sends_type(a, UINT32_MAX);
+}
 
 /* One descriptor, or as many as a message can carry. */
 static void sends_descriptors(struct attacker *a, uint32_t type, int count)

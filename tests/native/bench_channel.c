@@ -1,5 +1,6 @@
 /* sanitizers: none */
-/* Times of a round trip through the channel between two processes, and of its parts: bench_channel [CALLS]. */
+/* Times of a round trip through the channel between two processes, and of its parts: bench_channel [CALLS].
+ */
 #include "rig.h"
 
 static uint8_t got[MAX_PAYLOAD], payload[MAX_PAYLOAD];
@@ -13,8 +14,8 @@ static int compare(const void *a, const void *b)
 static void report(const char *what, uint64_t *times, int count)
 {
     qsort(times, (size_t)count, sizeof *times, compare);
-    printf("%-42s %8.0f ns median %8.0f p10 %8.0f p99\n", what, (double)times[count / 2], (double)times[count / 10],
-           (double)times[count * 99 / 100]);
+    printf("%-42s %8.0f ns median %8.0f p10 %8.0f p99\n", what, (double)times[count / 2],
+           (double)times[count / 10], (double)times[count * 99 / 100]);
 }
 
 static void round_trips(const char *what, uint64_t length, uint32_t spin_ns, uint64_t idle_ns, int count)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from build import CORE, ENVIRONMENT, FLAGS, HERE
+from build import CORE, ENVIRONMENT, FLAGS, HERE  # type: ignore[import-not-found]  # beside this file
 
 SANITIZE = "-fsanitize=address,undefined"
 DRIVER = HERE / "fuzz_main.c"

@@ -1,7 +1,9 @@
-/* What a hostile peer may leave in the region and on the doorbell, as a program of small steps read from the input.
+/* What a hostile peer may leave in the region and on the doorbell, as a program of small steps read from the
+ * input.
  *
- * Each step is one byte that chooses, and operands. The host's end runs between the peer's writes, so that the state of the
- * channel moves on: post, forge, step, take, post again. The checks state what must hold whatever the bytes were. */
+ * Each step is one byte that chooses, and operands. The host's end runs between the peer's writes, so that
+ * the state of the channel moves on: post, forge, step, take, post again. The checks state what must hold
+ * whatever the bytes were. */
 #include "rig.h"
 
 #include <sys/eventfd.h>
@@ -30,8 +32,9 @@ static uint64_t number(struct fuzz *fuzz, size_t bytes)
 /* Numbers near the limits that the code compares with, or any. */
 static uint64_t length_hint(struct fuzz *fuzz)
 {
-    static const uint64_t edges[] = {0,       PF_INLINE_CAP, PF_ARENA_MIN,     2 * PF_ARENA_MIN, FUZZ_MAX_PAYLOAD,
-                                     INT64_MAX, UINT64_MAX,  UINT64_C(1) << 32};
+    static const uint64_t edges[] = {
+        0,         PF_INLINE_CAP, PF_ARENA_MIN,     2 * PF_ARENA_MIN, FUZZ_MAX_PAYLOAD,
+        INT64_MAX, UINT64_MAX,    UINT64_C(1) << 32};
     uint64_t choice = number(fuzz, 1);
     return choice & 0x80 ? number(fuzz, 8) : edges[choice % 8] + (choice >> 3) % 3 - 1;
 }
@@ -61,16 +64,19 @@ static void forge_line(struct fuzz *fuzz)
 
 static void send_message(struct fuzz *fuzz)
 {
-    static const uint32_t types[] = {PF_BELL, PF_HELLO, PF_FAILED, PF_REQUEST_ARENA, PF_RESPONSE_ARENA, 0, UINT32_MAX};
+    static const uint32_t types[] = {PF_BELL,           PF_HELLO, PF_FAILED, PF_REQUEST_ARENA,
+                                     PF_RESPONSE_ARENA, 0,        UINT32_MAX};
     uint8_t message[400] = {0};
     uint32_t type = types[number(fuzz, 1) % 7];
-    uint64_t shape = number(fuzz, 1), length = shape & 1 ? number(fuzz, 2) % sizeof message : sizeof(struct pf_msg);
+    uint64_t shape = number(fuzz, 1),
+             length = shape & 1 ? number(fuzz, 2) % sizeof message : sizeof(struct pf_msg);
     memcpy(message, &type, sizeof type);
     for (size_t i = sizeof type; (shape & 2) && i < 64; i++)
         message[i] = (uint8_t)number(fuzz, 1);
     int fds[PF_FDS_MAX] = {0, 1, 2, 0, 1, 2};
     if (shape & 4)
-        (void)pf_send(fuzz->doorbell, (struct pf_msg *)message, NULL, 0, fds, (int)(shape >> 3) % 7, MSG_DONTWAIT);
+        (void)pf_send(fuzz->doorbell, (struct pf_msg *)message, NULL, 0, fds, (int)(shape >> 3) % 7,
+                      MSG_DONTWAIT);
     else
         (void)send(fuzz->doorbell, message, length, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
@@ -97,7 +103,8 @@ static void post(struct fuzz *fuzz)
     fuzz->verdict = rc == 0 ? PF_WAIT_PENDING : rc == -EPROTO ? PF_WAIT_PROTOCOL : fuzz->verdict;
 }
 
-/* Nothing is believed but a line that says what it has to. The peer stands still, so it can be looked at again. */
+/* Nothing is believed but a line that says what it has to. The peer stands still, so it can be looked at
+ * again. */
 static void check_reply(struct fuzz *fuzz)
 {
     const struct pf_channel *channel = &fuzz->channel;
@@ -128,26 +135,44 @@ static void take(struct fuzz *fuzz)
     free(bytes);
 }
 
-static void run_step(struct fuzz *fuzz)
+static void run_host(struct fuzz *fuzz, uint64_t choice)
 {
     struct pf_channel *channel = &fuzz->channel;
-    bool open = fuzz->verdict == PF_WAIT_PENDING && channel->busy;
-    switch (number(fuzz, 1) % 16) {
-    case 0 ... 1: write_anywhere(fuzz); break;
-    case 2 ... 4: forge_line(fuzz); break;
-    case 5 ... 6: send_message(fuzz); break;
-    case 7: fetch_arena(fuzz); break;
-    case 8 ... 9: post(fuzz); break;
-    case 10: if (open) decide(fuzz, pf_channel_step(channel)); break;
-    case 11: if (open) decide(fuzz, pf_channel_ring_received(channel)); break;
-    case 12: /* a wait that cannot last: its deadline is over, or the answer is there */
-        if (open && (channel->deadline_ns <= channel->posted_ns || channel->region->response.seq != channel->last_response))
-            channel->deadline_ns = channel->posted_ns, decide(fuzz, pf_channel_wait(channel, 0));
-        break;
-    case 13: take(fuzz); break;
-    case 14: pf_channel_want_bell(channel); (void)pf_channel_was_taken(channel); break;
-    case 15: (void)shutdown(fuzz->doorbell, (int)number(fuzz, 1) % 64 == 0 ? SHUT_RDWR : 9); break;
+    if (fuzz->verdict != PF_WAIT_PENDING || !channel->busy)
+        return;
+    /* A wait that cannot last: its deadline is over, or the answer is there. */
+    bool over = channel->deadline_ns <= channel->posted_ns;
+    if (choice == 0) {
+        decide(fuzz, pf_channel_step(channel));
+    } else if (choice == 1) {
+        decide(fuzz, pf_channel_ring_received(channel));
+    } else if (over || channel->region->response.seq != channel->last_response) {
+        channel->deadline_ns = channel->posted_ns;
+        decide(fuzz, pf_channel_wait(channel, 0));
     }
+}
+
+static void run_step(struct fuzz *fuzz)
+{
+    uint64_t choice = number(fuzz, 1) % 16;
+    if (choice <= 1)
+        write_anywhere(fuzz);
+    else if (choice <= 4)
+        forge_line(fuzz);
+    else if (choice <= 6)
+        send_message(fuzz);
+    else if (choice == 7)
+        fetch_arena(fuzz);
+    else if (choice <= 9)
+        post(fuzz);
+    else if (choice <= 12)
+        run_host(fuzz, choice - 10);
+    else if (choice == 13)
+        take(fuzz);
+    else if (choice == 14)
+        pf_channel_want_bell(&fuzz->channel), (void)pf_channel_was_taken(&fuzz->channel);
+    else if (number(fuzz, 1) % 64 == 0)
+        (void)shutdown(fuzz->doorbell, SHUT_RDWR);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -156,7 +181,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int memfd;
     CHECK_EQ(pf_channel_open(&fuzz.channel, FUZZ_MAX_PAYLOAD, &memfd, &fuzz.doorbell), 0);
     close(memfd);
-    if (number(&fuzz, 1) % 8) /* mostly after the hello; the descriptor stands for a process that nobody can kill */
+    if (number(&fuzz, 1) %
+        8) /* mostly after the hello; the descriptor stands for a process that nobody can kill */
         fuzz.channel.pidfd = eventfd(0, EFD_CLOEXEC);
     while (fuzz.left > 0)
         run_step(&fuzz);

@@ -1,7 +1,8 @@
 /* A small driver for LLVMFuzzerTestOneInput where there is no libFuzzer: fuzz_main SECONDS [FILE]...
  *
- * Runs the files, then changes to them and to what it found. With the core built by -fsanitize-coverage=trace-pc it keeps the
- * inputs that reached something new. An input that ends the program is in fuzz-last-input. */
+ * Runs the files, then changes to them and to what it found. With the core built by
+ * -fsanitize-coverage=trace-pc it keeps the inputs that reached something new. An input that ends the program
+ * is in fuzz-last-input. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -79,9 +79,10 @@ static inline int rig_stop(struct rig *rig)
     return status;
 }
 
-/* Posts and waits, across interruptions. A broken rule that the post finds is one that the wait would have found. */
-static inline enum pf_wait rig_call(struct rig *rig, const void *payload, uint64_t length, uint64_t timeout_ns,
-                                    uint32_t spin_ns)
+/* Posts and waits, across interruptions. A broken rule that the post finds is one that the wait would have
+ * found. */
+static inline enum pf_wait rig_call(struct rig *rig, const void *payload, uint64_t length,
+                                    uint64_t timeout_ns, uint32_t spin_ns)
 {
     int rc = pf_channel_post(&rig->channel, 0, payload, length, timeout_ns, 5 * SECOND, spin_ns);
     if (rc == -EPROTO)

@@ -9,8 +9,9 @@ static uint8_t sent[MAX_PAYLOAD], got[MAX_PAYLOAD];
 
 static void echoes_every_size(void)
 {
-    static const uint64_t sizes[] = {0,      1,      63,      PF_INLINE_CAP - 1, PF_INLINE_CAP, PF_INLINE_CAP + 1,
-                                     262144, 262145, 1000000, MAX_PAYLOAD,       5};
+    static const uint64_t sizes[] = {
+        0,       1,           63, PF_INLINE_CAP - 1, PF_INLINE_CAP, PF_INLINE_CAP + 1, 262144, 262145,
+        1000000, MAX_PAYLOAD, 5};
     struct rig rig;
     rig_start(&rig, echo_peer, NULL);
     for (uint32_t spin = 0; spin <= 50000; spin += 50000)
@@ -46,8 +47,8 @@ static void gives_up_idle_arenas(void)
     rig_stop(&rig);
 }
 
-/* No descriptor left for an arena: the call fails, the old arena stays at both ends, the next call is right. The peer spins, so
- * that it looks at its doorbell only when it has to. */
+/* No descriptor left for an arena: the call fails, the old arena stays at both ends, the next call is right.
+ * The peer spins, so that it looks at its doorbell only when it has to. */
 static void survives_shortage_of_descriptors(void)
 {
     struct rig rig;
@@ -130,7 +131,8 @@ static void keeps_deadlines(void)
         CHECK(pf_now_ns() - start >= timeouts[i]);
         CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 1, SECOND, SECOND, 0), -EBUSY);
         int status;
-        CHECK(waitpid(rig.child, &status, 0) == rig.child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        CHECK(waitpid(rig.child, &status, 0) == rig.child && WIFSIGNALED(status) &&
+              WTERMSIG(status) == SIGKILL);
         rig.child = 0;
         rig_stop(&rig);
     }
@@ -198,7 +200,10 @@ static void reports_failed_confinement(void)
     rig_stop(&rig);
 }
 
-static void handle_alarm(int signal) { (void)signal; }
+static void handle_alarm(int signal)
+{
+    (void)signal;
+}
 
 static void slow_peer(int memfd, int doorbell, const void *argument)
 {
@@ -314,7 +319,8 @@ static void death_in_a_call_was_in_the_call(void)
     rig_stop(&rig);
 }
 
-/* One end goes to sleep just when the other writes, at jittered moments: a lost wake-up would show as a deadline. */
+/* One end goes to sleep just when the other writes, at jittered moments: a lost wake-up would show as a
+ * deadline. */
 static void race_to_sleep(uint32_t peer_spins_ns, uint64_t pauses_before, uint64_t pauses_after, int calls)
 {
     struct rig rig;

@@ -1,6 +1,6 @@
 /* sanitizers: address,undefined thread */
-/* A table of attacks on the host's end. After each one the verdict is right, a fresh channel works, no descriptor is left,
- * and a channel to another peer has answered correctly all along. */
+/* A table of attacks on the host's end. After each one the verdict is right, a fresh channel works, no
+ * descriptor is left, and a channel to another peer has answered correctly all along. */
 #include "attacks.h"
 
 static const struct attack attacks[] = {
@@ -74,14 +74,16 @@ static void hello_as(int doorbell, pid_t pid)
     struct ucred claimed = {.pid = pid, .uid = getuid(), .gid = getgid()};
     struct iovec part = {.iov_base = &message, .iov_len = sizeof message};
     _Alignas(struct cmsghdr) char room[CMSG_SPACE(sizeof claimed)] = {0};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
     struct cmsghdr *c = CMSG_FIRSTHDR(&header);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_CREDENTIALS;
     c->cmsg_len = CMSG_LEN(sizeof claimed);
     memcpy(CMSG_DATA(c), &claimed, sizeof claimed);
     if (sendmsg(doorbell, &header, MSG_NOSIGNAL) < 0)
-        (void)send(doorbell, "x", 1, MSG_NOSIGNAL); /* only a capable peer can lie: break another rule instead */
+        (void)send(doorbell, "x", 1,
+                   MSG_NOSIGNAL); /* only a capable peer can lie: break another rule instead */
     pause();
 }
 
@@ -174,7 +176,8 @@ static bool was_killed(struct rig *rig)
     int status;
     siginfo_t info = {0};
     uint64_t end = pf_now_ns() + 5 * SECOND;
-    while (pf_now_ns() < end && waitid(P_PID, (id_t)rig->child, &info, WEXITED | WNOHANG) == 0 && !info.si_pid)
+    while (pf_now_ns() < end && waitid(P_PID, (id_t)rig->child, &info, WEXITED | WNOHANG) == 0 &&
+           !info.si_pid)
         sched_yield();
     if (!info.si_pid)
         return false;
@@ -189,7 +192,8 @@ static enum pf_wait call_repeatedly(struct rig *rig, const struct attack *attack
     static uint8_t got[MAX_PAYLOAD];
     enum pf_wait wait = PF_WAIT_REPLY;
     for (*replies = 0; *replies < most && wait == PF_WAIT_REPLY; *replies += wait == PF_WAIT_REPLY) {
-        wait = rig_call(rig, "ping", 4, attack->timeout_ns ? attack->timeout_ns : 10 * SECOND, *replies % 2 * 5000);
+        wait = rig_call(rig, "ping", 4, attack->timeout_ns ? attack->timeout_ns : 10 * SECOND,
+                        *replies % 2 * 5000);
         if (wait == PF_WAIT_REPLY)
             pf_channel_take(&rig->channel, got);
         if (wait == PF_WAIT_REPLY && attack->replies > 0)
@@ -206,10 +210,12 @@ static void survive(const struct attack *attack)
     if (attack->run == replies_early)
         while (atomic_load(&rig.channel.region->response.seq) == 0)
             sched_yield();
-    enum pf_wait wait = call_repeatedly(&rig, attack, attack->verdict == PF_WAIT_REPLY ? attack->replies : 1000, &replies);
+    enum pf_wait wait =
+        call_repeatedly(&rig, attack, attack->verdict == PF_WAIT_REPLY ? attack->replies : 1000, &replies);
     bool right = wait == attack->verdict && (attack->replies < 0 || replies == attack->replies) &&
                  (!attack->detail || strstr(rig.channel.error.detail, attack->detail));
-    /* Holes, bells and toggles may also end otherwise, by the moment that they hit: what counts is that it ends. */
+    /* Holes, bells and toggles may also end otherwise, by the moment that they hit: what counts is that it
+     * ends. */
     if (attack->run == punches_holes)
         right = wait == PF_WAIT_PROTOCOL || wait == PF_WAIT_DEAD;
     if (attack->run == hides_the_sleeper)
@@ -252,8 +258,8 @@ static void survives_beginnings(void)
 
 /* ---- noise ---- */
 
-/* Random bytes over the region, now a word, now a byte: mostly where payloads are, rarely in the lines before them. In between
- * it answers, rightly or almost rightly, so that calls come as far as they can. */
+/* Random bytes over the region, now a word, now a byte: mostly where payloads are, rarely in the lines before
+ * them. In between it answers, rightly or almost rightly, so that calls come as far as they can. */
 static void scribbler(int memfd, int doorbell, const void *argument)
 {
     struct attacker a = {0};

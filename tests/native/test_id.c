@@ -25,7 +25,7 @@ static void ids_are_uuids_and_differ(void)
             CHECK((ids[channel][i][6] & 0xf0) == 0x40 && (ids[channel][i][8] & 0xc0) == 0x80);
         }
     }
-    const uint8_t(*all)[PF_ID_SIZE] = ids[0];
+    const uint8_t (*all)[PF_ID_SIZE] = ids[0];
     for (int i = 0; i < 4000; i++)
         for (int j = 0; j < i; j++)
             CHECK(memcmp(all[i], all[j], PF_ID_SIZE) != 0);

@@ -1,5 +1,6 @@
 /* sanitizers: address,undefined thread */
-/* The reactor: replies, deadlines, deaths, descriptors; who owns a call while threads arm, disarm and remove. */
+/* The reactor: replies, deadlines, deaths, descriptors; who owns a call while threads arm, disarm and remove.
+ */
 #include "rig.h"
 
 #include <sched.h>
@@ -65,7 +66,8 @@ static void once_answering_peer(int memfd, int doorbell, const void *argument)
     struct pf_peer peer;
     struct pf_request request;
     (void)argument;
-    if (pf_peer_open(&peer, memfd, doorbell) < 0 || pf_peer_hello(&peer) < 0 || pf_peer_receive(&peer, &request) != 1)
+    if (pf_peer_open(&peer, memfd, doorbell) < 0 || pf_peer_hello(&peer) < 0 ||
+        pf_peer_receive(&peer, &request) != 1)
         _exit(1);
     pf_peer_reply(&peer, PF_REPLY_RESULT, request.payload, request.length, -1);
     for (;;)
@@ -260,7 +262,8 @@ static void await_events(uint64_t token, uint64_t count)
     CHECK(events_of[token] == count);
 }
 
-/* The reactor sleeps for long; what is armed then for a shorter time is in time all the same, and so is what follows. */
+/* The reactor sleeps for long; what is armed then for a shorter time is in time all the same, and so is what
+ * follows. */
 static void arm_in_any_order(void)
 {
     static const uint64_t timeouts[] = {4000, 30, 3000, 5, 10, 5000, 1, 40};
@@ -308,7 +311,8 @@ static void *race_for_calls(void *argument)
         static _Thread_local uint8_t bytes[70000];
         pf_channel_take(&rig->channel, bytes);
     }
-    fprintf(stderr, "    %llu taken back, %llu events\n", (unsigned long long)taken_back, (unsigned long long)events);
+    fprintf(stderr, "    %llu taken back, %llu events\n", (unsigned long long)taken_back,
+            (unsigned long long)events);
     return NULL;
 }
 
