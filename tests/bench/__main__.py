@@ -11,9 +11,10 @@ import argparse
 import pathlib
 import sys
 import time
+from dataclasses import replace
 
 from . import rows
-from .machine import Machine
+from .machine import Machine, Watch
 from .report import Report, Row, compare, not_measured
 
 
@@ -60,8 +61,10 @@ def main() -> int:
     options = _arguments()
     bench = rows.Bench(quick=options.quick, million=options.million or options.only == ["million"])
     report = Report(Machine.here(), options.quick)
+    watch = Watch()
     for name in options.only or rows.MODULES:
         report.rows += _measure(name, bench)
+    report.machine = replace(report.machine, foreign_load_meanwhile=round(watch.foreign_load(), 2))
     report.peers, report.samples = bench.peers, bench.samples
     print(report)
     print(_peers(report))

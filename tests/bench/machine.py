@@ -34,6 +34,23 @@ def foreign_load(seconds: float = 1.0) -> float:
     return (busy_then - busy) / max(1, total_then - total) * (os.cpu_count() or 1)
 
 
+class Watch:
+    """Watches from its making what others use of this machine while we work ourselves."""
+
+    def __init__(self) -> None:
+        self._begin = (time.monotonic(), _cpu_ticks()[0], _own_seconds())
+
+    def foreign_load(self) -> float:
+        """CPUs that others used on average since then; ours and those of our ended children are taken off."""
+        begin, ticks, own = self._begin
+        busy = (_cpu_ticks()[0] - ticks) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, busy - (_own_seconds() - own)) / (time.monotonic() - begin)
+
+
+def _own_seconds() -> float:
+    return sum(os.times()[:4])  # user and system, ours and of children that we waited for
+
+
 @dataclass(frozen=True)
 class Machine:
     """One line that belongs to every table of figures."""
@@ -43,6 +60,7 @@ class Machine:
     kernel: str
     python: str
     foreign_load: float
+    foreign_load_meanwhile: float = 0.0
 
     @classmethod
     def here(cls) -> Machine:
@@ -57,12 +75,12 @@ class Machine:
 
     @property
     def quiet(self) -> bool:
-        """Whether others used less than a tenth of one CPU."""
-        return self.foreign_load < 0.1
+        """Whether others used less than a tenth of one CPU before the run, and less than a fifth during it."""
+        return self.foreign_load < 0.1 and self.foreign_load_meanwhile < 0.2
 
     def __str__(self) -> str:
         what = f"{self.cpu}, {self.cpus} CPUs · Linux {self.kernel} · {self.python}"
-        return f"{what} · others use {self.foreign_load:.2f} CPU"
+        return f"{what} · others used {self.foreign_load:.2f} CPU before, {self.foreign_load_meanwhile:.2f} meanwhile"
 
     def as_json(self) -> dict[str, object]:
         """Plain data for the report file."""
