@@ -113,18 +113,18 @@ class Call:
                 left -= 1  # a warm instance that turns out dead costs no attempt: there are only so many
                 try:
                     instance = self._pool.lease(self._version)
-                except RuntimeClosed:
-                    if self.follow():
+                except PyFaasError as error:
+                    if isinstance(error, RuntimeClosed) and self.follow():
                         continue
+                    self.count_failed_start(error)
                     raise
             try:
                 self.begin(instance)
                 reply = instance.channel.call(*self._request())
             except ConnectionError:
                 reply = (_native.WAIT_DEAD, -1, b"")  # the template or the doorbell went away meanwhile
-            except (
-                BaseException
-            ):  # an interrupt in the wait, or no memory for an arena: the instance is killed
+            except BaseException:
+                # An interrupt in the wait, or no memory for an arena: nobody waits any more.
                 self._end(instance, error=True)
                 raise
             if left > 0 and self.never_started(instance, reply):
@@ -138,6 +138,11 @@ class Call:
             return False
         self._version = self._version.successor
         return True
+
+    def count_failed_start(self, error: PyFaasError) -> None:
+        """Count an invocation that ended before it had an instance, unless that was its caller's doing."""
+        if error.fault != "caller":
+            self._pool.failed(self._version)
 
     # In steps, for whoever does not want to wait
 

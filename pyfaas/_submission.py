@@ -61,6 +61,7 @@ class Submission(Future[Any]):
 
     def refuse(self, error: PyFaasError) -> None:
         """End with an error."""
+        self._call.count_failed_start(error)
         self._finish(outcome_of_refusal(error))
 
     def _origin_ready(self, origin: Origin | PyFaasError) -> None:

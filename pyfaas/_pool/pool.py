@@ -84,7 +84,11 @@ class Pool:
         self._versions: dict[Line, Version] = {}
         self._quiet = threading.Condition(self._lock)
         self._sweep_timer: Timer | None = None
-        self._tree.start()
+        try:
+            self._tree.start()
+        except BaseException:
+            self.reactor.close()
+            raise
 
     def deploy(self, name: str, config: FunctionConfig, deployment: Deployment) -> Version:
         """Make a version. Its processes come with its first invocation."""
@@ -191,6 +195,11 @@ class Pool:
         self._dispose(instance)
         self.perform(decisions)
 
+    def failed(self, version: Version) -> None:
+        """Count an invocation that ended before it had an instance."""
+        with self._lock:
+            version.line.counters.ended(error=True)
+
     def started(self, instance: Instance) -> None:
         """Note that a fresh instance has a process, and watch over it."""
         with self._lock:
@@ -207,7 +216,6 @@ class Pool:
         """Note that there is no instance for a waiter that was told to start one."""
         with self._lock:
             decisions = self._state.refused(version.line)
-            version.line.counters.ended(error=True, cold=True)
             if self.closed is not None:
                 self._quiet.notify_all()
         self.perform(decisions)
