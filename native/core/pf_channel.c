@@ -410,14 +410,10 @@ enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns)
     if (channel->pidfd >= 0 && pf_spin_until_changed(&channel->spin, &channel->region->response.seq,
                                                      channel->last_response, spin_ns)) {
         enum pf_wait result = pf_channel_step(channel);
-        if (result != PF_WAIT_PENDING) {
-            pf_spin_learn(&channel->spin, 0, spin_ns);
+        if (result != PF_WAIT_PENDING)
             return result;
-        }
     }
-    enum pf_wait result = wait_asleep(channel);
-    pf_spin_learn(&channel->spin, pf_now_ns() - channel->posted_ns, spin_ns);
-    return result;
+    return wait_asleep(channel);
 }
 
 void pf_channel_take(struct pf_channel *channel, void *bytes)

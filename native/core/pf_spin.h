@@ -1,8 +1,8 @@
 /* How long a wait spins before it sleeps, learned from the waits before it.
  *
- * A blocking wake-up costs about 40 us, a round trip through a spinning peer well under one. Spinning pays
- * when the answer comes soon, and is waste otherwise: so a wait that was longer than the limit halves the
- * budget, and one that spinning would have caught restores it.
+ * A blocking wake-up costs about 40 us, a round trip through a spinning peer well under one. Spinning pays when the
+ * answer comes soon, and is waste otherwise: a wait that spinning caught restores the budget, one that it did not cuts
+ * it down. Now and then a wait tries the full limit again, or two ends that sleep would never find each other awake.
  */
 #ifndef PF_SPIN_H
 #define PF_SPIN_H
@@ -13,22 +13,16 @@
 
 #include "pf_clock.h"
 
-#define PF_WAKE_UP_NS 60000u /* a wait that slept includes one wake-up */
+#define PF_SPIN_RETRY 16u /* every so many waits that spinning did not catch, one more tries the full limit */
 
 struct pf_spin {
     uint32_t budget_ns;
+    uint32_t misses; /* in a row */
 };
 
-/* True as soon as *word differs from `old`; false after the budget (at most limit_ns). */
-static inline bool pf_spin_until_changed(struct pf_spin *spin, _Atomic uint64_t *word, uint64_t old,
-                                         uint64_t limit_ns)
+static inline bool pf_spin_changed(_Atomic uint64_t *word, uint64_t old, uint64_t budget_ns)
 {
-    uint64_t budget = spin->budget_ns < limit_ns ? spin->budget_ns : limit_ns;
-    if (atomic_load_explicit(word, memory_order_acquire) != old)
-        return true;
-    if (budget == 0)
-        return false;
-    uint64_t end = pf_now_ns() + budget;
+    uint64_t end = pf_now_ns() + budget_ns;
     do {
         for (int i = 0; i < 32; i++) {
             if (atomic_load_explicit(word, memory_order_acquire) != old)
@@ -39,15 +33,23 @@ static inline bool pf_spin_until_changed(struct pf_spin *spin, _Atomic uint64_t 
     return false;
 }
 
-/* Tells the budget how long the whole wait took. */
-static inline void pf_spin_learn(struct pf_spin *spin, uint64_t waited_ns, uint64_t limit_ns)
+/* True as soon as *word differs from `old`; false after the budget (at most limit_ns; 0: no spinning at all). */
+static inline bool pf_spin_until_changed(struct pf_spin *spin, _Atomic uint64_t *word, uint64_t old,
+                                         uint64_t limit_ns)
 {
     if (limit_ns > UINT32_MAX)
         limit_ns = UINT32_MAX;
-    if (waited_ns < limit_ns + PF_WAKE_UP_NS)
-        spin->budget_ns = (uint32_t)limit_ns;
-    else
-        spin->budget_ns /= 2;
+    if (atomic_load_explicit(word, memory_order_acquire) != old)
+        return true;
+    if (limit_ns == 0)
+        return false;
+    uint64_t budget = spin->budget_ns < limit_ns ? spin->budget_ns : limit_ns;
+    if (spin->misses % PF_SPIN_RETRY == 0)
+        budget = limit_ns;
+    bool caught = budget != 0 && pf_spin_changed(word, old, budget);
+    spin->misses = caught ? 0 : spin->misses + 1;
+    spin->budget_ns = caught ? (uint32_t)limit_ns : (uint32_t)(budget / 4);
+    return caught;
 }
 
 #endif

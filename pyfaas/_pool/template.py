@@ -67,12 +67,13 @@ class Template:
         self._waiting: list[Callable[[], None]] = []
         self._pid = 0
         self._pidfd = -1
+        self._token = reactor.new_token()
+        # First what can fail, and leaves nothing behind then: the warden may be gone.
+        self._log = solo.log if solo else LogPipe(warden, self._token)
         self._socket, theirs = _native.socketpair()
         _native.pass_creds(self._socket)
-        self._token = reactor.new_token()
         self._timer = clock.call_at(clock.monotonic_ns() + deployment.init_timeout_ns, self._too_slow)
         try:
-            self._log = solo.log if solo else LogPipe(warden, self._token)
             self._deploy(theirs, solo.channel.peer_ends if solo else ())
         except BaseException:
             self.close()
