@@ -14,9 +14,8 @@
 #define PF_PLAN_MAGIC 0x4e4c5046u /* "FPLN" */
 #define PF_PLAN_VERSION 1
 #define PF_PLAN_LIMITS_MAX 16
-#define PF_PLAN_CONFINED                                                                                     \
-    1u /* flag: all steps; without it only those that a worker needs in order to work                        \
-        */
+/* Flag: all steps; without it only those that a worker needs in order to work. */
+#define PF_PLAN_CONFINED 1u
 
 /* As packed: this header, then `limits` times a pf_plan_limit, then nothing. */
 struct pf_plan_header {
