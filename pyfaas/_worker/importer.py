@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import CodeType
 
 ROOT: Final = "/var/task"
 
@@ -118,6 +119,13 @@ class Loader(SourceFileLoader):
         if prefix or relative not in self._files:
             raise FileNotFoundError(path)
         return self._files[relative]
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Compile; a NUL byte too is a `SyntaxError`, for which the first releases of 3.11 have a `ValueError`."""
+        try:
+            return super().get_code(fullname)
+        except ValueError as error:
+            raise SyntaxError(str(error), (self.path, None, None, None)) from None
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
         """Refuse: without a time of modification no bytecode is cached."""
