@@ -17,7 +17,7 @@ import msgspec
 
 import pyfaas
 from pyfaas import _native
-from pyfaas._ipc import control
+from pyfaas._ipc import control, frames
 from pyfaas._ipc.control import Message
 from pyfaas._sandbox.plan import Limits
 
@@ -136,7 +136,9 @@ class Instance:
     def call(self, event: object, seconds: float = WAIT_S) -> Any:
         """Invoke the handler; return its result, or a tuple that says what came instead."""
         now = time.monotonic_ns()
-        got = self.channel.call(0, msgspec.msgpack.encode(event), int(seconds * 1e9), now, 0)
+        got = self.channel.call(frames.EVENT, msgspec.msgpack.encode(event), int(seconds * 1e9), now, 0)
+        if got[:2] == (_native.WAIT_REPLY, frames.RESULT):  # not bare: its output is still in the log pipe
+            got = got[2]
         return got if isinstance(got, tuple) else msgspec.msgpack.decode(got)
 
 
