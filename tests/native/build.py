@@ -89,7 +89,7 @@ def main(parts: list[str]) -> int:
         return 2
     failed = 0
     with (
-        tempfile.TemporaryDirectory(prefix="pyfaas-native-") as name,
+        tempfile.TemporaryDirectory(prefix="native-pyfaas-") as name,
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         jobs = [pool.submit(test_one, test, kind, Path(name)) for test in tests for kind in sanitizers(test)]

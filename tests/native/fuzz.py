@@ -40,7 +40,7 @@ def main(seconds: int) -> int:
             continue
         corpus = sorted((HERE / "corpus" / target.stem.removeprefix("fuzz_")).iterdir())
         print(f"{target.stem}: {len(corpus)} inputs, {seconds} s", flush=True)
-        with tempfile.TemporaryDirectory(prefix="pyfaas-fuzz-") as name:
+        with tempfile.TemporaryDirectory(prefix="fuzz-pyfaas-") as name:
             command = [str(build(target, Path(name))), str(seconds), *map(str, corpus)]
             failed += subprocess.run(command, env=ENVIRONMENT, check=False).returncode != 0
     return 1 if failed else 0
