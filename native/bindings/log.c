@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
+#include "pf_clock.h"
 #include "pf_fd.h"
 #include "pf_log.h"
 
@@ -147,12 +148,12 @@ static PyObject *log_read(PyObject *op, PyObject *args)
 }
 
 /* The warden may be behind with reading: then its socket is full for a moment. */
-static int send_request(int warden, uint64_t id, int64_t deadline)
+static int send_request(int warden, uint64_t id, uint64_t deadline)
 {
     struct pf_msg msg = {.type = PF_SYNC, .token = id};
     for (;;) {
         int rc = pf_send(warden, &msg, NULL, 0, NULL, 0, MSG_DONTWAIT);
-        int64_t left = deadline - pf_now();
+        int64_t left = (int64_t)(deadline - pf_now_ns());
         if (rc != -EAGAIN)
             return rc;
         if (left <= 0)
@@ -176,14 +177,14 @@ static PyObject *log_sync(PyObject *op, PyObject *args)
         return NULL;
     if (check_open(self) < 0)
         return NULL;
-    int64_t wait = (int64_t)((timeout < 0 ? 0 : timeout > 1e6 ? 1e6 : timeout) * 1e9);
+    uint64_t wait = (uint64_t)((timeout < 0 ? 0 : timeout > 1e6 ? 1e6 : timeout) * 1e9);
     self->users++;
     Py_BEGIN_ALLOW_THREADS;
-    int64_t deadline = pf_now() + wait;
+    uint64_t deadline = pf_now_ns() + wait;
     uint32_t request = pf_log_sync_request(&self->log);
     rc = send_request(warden, id, deadline);
     if (rc == 0)
-        rc = pf_log_sync_wait(&self->log, request, deadline - pf_now());
+        rc = pf_log_sync_wait(&self->log, request, (int64_t)(deadline - pf_now_ns()));
     Py_END_ALLOW_THREADS;
     self->users--;
     close_if_unused(self);

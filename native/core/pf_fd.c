@@ -242,19 +242,9 @@ pid_t pf_parent_of(pid_t pid)
     return (pid_t)parent;
 }
 
-static int64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-int64_t pf_now(void)
-{
-    return clock_ns(CLOCK_MONOTONIC);
-}
-
 int64_t pf_boottime(void)
 {
-    return clock_ns(CLOCK_BOOTTIME);
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }

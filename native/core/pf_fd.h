@@ -87,8 +87,7 @@ int pf_pidfd_kill(int pidfd, int signal);
  */
 pid_t pf_parent_of(pid_t pid);
 
-/* Time in nanoseconds: CLOCK_MONOTONIC, and CLOCK_BOOTTIME, on which the kernel counts births. */
-int64_t pf_now(void);
+/* Time in nanoseconds by CLOCK_BOOTTIME, on which the kernel counts births; the other clock: pf_clock.h. */
 int64_t pf_boottime(void);
 
 #endif

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "pf_clock.h"
 #include "pf_fd.h"
 
 int pf_log_create(size_t size)
@@ -163,15 +164,15 @@ void pf_log_sync_ack(struct pf_log *log, uint32_t request)
 
 int pf_log_sync_wait(struct pf_log *log, uint32_t request, int64_t timeout_ns)
 {
-    int64_t deadline = pf_now() + timeout_ns;
+    uint64_t deadline = pf_now_ns() + (uint64_t)timeout_ns;
     for (;;) {
         uint32_t ack = atomic_load_explicit(&log->header->sync_ack, memory_order_acquire);
         if ((int32_t)(ack - request) >= 0)
             return 0;
-        int64_t left = deadline - pf_now();
+        int64_t left = (int64_t)(deadline - pf_now_ns());
         if (left <= 0)
             return -ETIMEDOUT;
-        struct timespec wait = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+        struct timespec wait = pf_timespec((uint64_t)left);
         syscall(SYS_futex, &log->header->sync_ack, FUTEX_WAIT, ack, &wait, NULL, 0);
     }
 }

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "pf_children.h"
+#include "pf_clock.h"
 #include "pf_confine.h"
 #include "pf_fd.h"
 
@@ -24,12 +25,12 @@ enum {
 struct supervisor {
     const struct pf_supervise *plan;
     int signals, poll;
-    int base;      /* our end of the base's socket, -1 while there is no base */
-    pid_t pid;     /* of the base, 0 while there is none */
-    int64_t since; /* when it was started */
-    int64_t again; /* when to start the next one */
-    int quick;     /* quick deaths in a row */
-    bool holding;  /* a message for the base that it could not take yet */
+    int base;       /* our end of the base's socket, -1 while there is no base */
+    pid_t pid;      /* of the base, 0 while there is none */
+    uint64_t since; /* when it was started */
+    uint64_t again; /* when to start the next one */
+    int quick;      /* quick deaths in a row */
+    bool holding;   /* a message for the base that it could not take yet */
     struct pf_packet held;
     unsigned char body[PF_BODY_MAX];
 };
@@ -77,7 +78,7 @@ static int start_base(struct supervisor *s)
     if (rc != 0)
         return rc;
     pid_t parent = getpid();
-    s->since = pf_now();
+    s->since = pf_now_ns();
     s->pid = fork();
     if (s->pid == 0)
         become_base(s, ends[1], parent);
@@ -108,11 +109,11 @@ static void forget_base(struct supervisor *s)
 static void base_died(struct supervisor *s, int status)
 {
     struct pf_msg msg = {.type = PF_BASE_DIED, .a = status, .token = (uint64_t)s->pid};
-    int64_t now = pf_now();
+    uint64_t now = pf_now_ns();
     forget_base(s);
     s->pid = 0;
     s->quick = now - s->since < PF_QUICK_DEATH_NS ? s->quick + 1 : 0;
-    s->again = now + (s->quick > 1 ? ((int64_t)BACKOFF_MS << (s->quick - 2)) * 1000000 : 0);
+    s->again = now + (s->quick > 1 ? ((uint64_t)BACKOFF_MS << (s->quick - 2)) * 1000000 : 0);
     pf_send(s->plan->control, &msg, NULL, 0, NULL, 0, MSG_DONTWAIT);
 }
 
@@ -211,7 +212,7 @@ static int prepare(struct supervisor *s, struct pf_error *err)
 static int turn(struct supervisor *s)
 {
     struct epoll_event events[8];
-    int64_t wait = s->pid == 0 ? (s->again - pf_now()) / 1000000 + 1 : -1;
+    int64_t wait = s->pid == 0 ? (int64_t)(s->again - pf_now_ns()) / 1000000 + 1 : -1;
     int count = epoll_wait(s->poll, events, 8, s->pid == 0 && wait < 0 ? 0 : (int)wait);
     bool gone = false, signalled = false;
     for (int i = 0; i < count; i++) {
@@ -240,14 +241,14 @@ static int keep_base(struct supervisor *s)
     for (;;) {
         if (s->pid == 0 && s->quick >= PF_QUICK_DEATHS_MAX)
             return -ECHILD;
-        if (s->pid == 0 && pf_now() >= s->again) {
+        if (s->pid == 0 && pf_now_ns() >= s->again) {
             if (s->holding)
                 pf_packet_close(&s->held);
             s->holding = false;
             int rc = start_base(s);
             if (rc != 0) {
                 s->quick++;
-                s->again = pf_now() + (int64_t)BACKOFF_MS * 1000000;
+                s->again = pf_now_ns() + (uint64_t)BACKOFF_MS * 1000000;
             }
         }
         if (turn(s) != 0)
