@@ -68,8 +68,6 @@ def main() -> int:
     report.peers, report.samples = bench.peers, bench.samples
     print(report)
     print(_peers(report))
-    if options.json:
-        options.json.write_text(report.as_json())
     if options.compare:
         print(
             "\n".join(
@@ -80,6 +78,8 @@ def main() -> int:
                 ]
             )
         )
+    if options.json:  # after the comparison, which may be with what this file says now
+        options.json.write_text(report.as_json())
     return (
         1
         if options.check
