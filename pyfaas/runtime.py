@@ -195,14 +195,23 @@ class Runtime:
 
         return decorate if code is None else decorate(code)
 
+    @overload
+    def register(
+        self, name: str, code: Callable[..., R], *, handler: str | None = ..., **parameters: Any
+    ) -> Function[R]: ...
+    @overload
+    def register(
+        self, name: str, code: str | Path | Source, *, handler: str | None = ..., **parameters: Any
+    ) -> Function[Any]: ...
+
     def register(
         self,
         name: str,
-        code: Callable[..., R] | str | Path | Source,
+        code: Callable[..., Any] | str | Path | Source,
         *,
         handler: str | None = None,
         **parameters: Any,
-    ) -> Function[R]:
+    ) -> Function[Any]:
         """Make a function, or give an existing one new code: new invocations use it, running ones finish on the old.
 
         Args:

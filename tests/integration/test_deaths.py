@@ -86,7 +86,7 @@ def test_death_in_idleness_is_not_noticed_by_callers(rt: pyfaas.Runtime, role: s
 @pytest.mark.parametrize("role", ["pyfaas-base", "pyfaas-warden", "pyfaas-super"])
 def test_death_while_a_function_is_started(rt: pyfaas.Runtime, role: str) -> None:
     text = "import time\ntime.sleep(0.5)\ndef handler(event, context):\n    return event\n"
-    function: pyfaas.Function[Any] = rt.register("slow", pyfaas.Source(text))
+    function = rt.register("slow", pyfaas.Source(text))
     future = function.submit(1)
     deadline = time.monotonic() + 10
     while not any(one.name() == "pyfaas-tmpl" for one in psutil.Process().children(recursive=True)):

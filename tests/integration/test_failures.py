@@ -265,9 +265,7 @@ INITS = {
 def test_init_that_fails(nothing_leaks: None, name: str) -> None:
     text, expected = INITS[name]
     with pyfaas.Runtime(init_timeout=0.5 if name == "hangs" else 10) as rt:
-        function: pyfaas.Function[Any] = rt.register(
-            "broken", pyfaas.Source(f"print('in init', flush=True)\n{text}\n")
-        )
+        function = rt.register("broken", pyfaas.Source(f"print('in init', flush=True)\n{text}\n"))
         for _ in range(2):
             with pytest.raises(pyfaas.InitError, match=expected) as info:
                 function.invoke()
@@ -286,7 +284,7 @@ def test_init_that_leaves_a_thread_runs_in_each_instance(rt: pyfaas.Runtime) -> 
         "def handler(event, context):\n"
         "    return threading.active_count()\n"
     )
-    function: pyfaas.Function[Any] = rt.register("threaded", pyfaas.Source(text))
+    function = rt.register("threaded", pyfaas.Source(text))
     outcome = function.call()
     assert outcome.value == 2
     assert "a fork cannot copy what init leaves behind (threads" in outcome.logs

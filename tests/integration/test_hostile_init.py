@@ -33,7 +33,7 @@ def test_init_that_speaks_for_the_template(nothing_leaks: None, way: str) -> Non
     with pyfaas.Runtime(init_timeout=1) as rt:
         canary = rt.register("canary", echo)
         text = SOURCE.replace('WAY = "no forks"', f"WAY = {way!r}")
-        hostile: pyfaas.Function[Any] = rt.register("hostile", pyfaas.Source(text), timeout=1)
+        hostile = rt.register("hostile", pyfaas.Source(text), timeout=1)
         for _ in range(2):
             futures = [hostile.submit(number) for number in range(2)]
             errors = [hostile.call(1).error, *(future.exception(20) for future in futures)]

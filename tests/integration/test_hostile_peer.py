@@ -107,7 +107,7 @@ def held() -> tuple[int, list[str]]:
 @pytest.mark.parametrize("way", ["invoke", "submit"])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attack(rt: pyfaas.Runtime, canary: Canary, attack: str, way: str) -> None:
-    function: pyfaas.Function[Any] = rt.register("hostile", pyfaas.Source(SOURCE), timeout=1)
+    function = rt.register("hostile", pyfaas.Source(SOURCE), timeout=1)
     for _ in range(2):  # in a new instance, then in one that has served
         assert function.invoke("no_attack") == "no_attack"
         before = held()
@@ -122,7 +122,7 @@ def test_attack(rt: pyfaas.Runtime, canary: Canary, attack: str, way: str) -> No
 def test_a_reply_too_many_ends_the_next_call(
     rt: pyfaas.Runtime, canary: Canary, attack: str, way: str
 ) -> None:
-    function: pyfaas.Function[Any] = rt.register("hostile", pyfaas.Source(SOURCE), timeout=1)
+    function = rt.register("hostile", pyfaas.Source(SOURCE), timeout=1)
     assert function.invoke("no_attack") == "no_attack"
     before = held()
     assert function.invoke(attack) in (attack, None)

@@ -119,9 +119,7 @@ def test_init_errors() -> None:
     with pyfaas.Runtime() as rt:
 
         def register() -> None:
-            fn: pyfaas.Function[Any] = rt.register(
-                "f", code=pyfaas.Source("1 / 0\ndef handler(event, context): pass")
-            )
+            fn = rt.register("f", code=pyfaas.Source("1 / 0\ndef handler(event, context): pass"))
             assert isinstance(fn.call({}).error, pyfaas.InitError)
 
         flat(register, 50)

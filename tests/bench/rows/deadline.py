@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyfaas
 
@@ -29,9 +29,7 @@ def handler(event, context):
 def measure(bench: Bench) -> list[Row]:
     late = Sample("after the deadline")
     with pyfaas.Runtime() as rt:
-        fn: pyfaas.Function[Any] = rt.register(
-            "hang", code=pyfaas.Source(HANG), handler="handler", timeout=TIMEOUT
-        )
+        fn = rt.register("hang", code=pyfaas.Source(HANG), handler="handler", timeout=TIMEOUT)
         fn.call(
             {}
         )  # makes the template; from here on each call starts an instance, as its predecessor was killed

@@ -33,9 +33,7 @@ def warm_up(rt: pyfaas.Runtime, fn: pyfaas.Function[Any], count: int) -> None:
 def measure(bench: Bench) -> list[Row]:
     seconds = 3 if bench.quick else 10
     with pyfaas.Runtime(max_concurrency=INSTANCES) as rt:
-        fn: pyfaas.Function[Any] = rt.register(
-            "idle", code=pyfaas.Source(image()), handler="handler", timeout=30
-        )
+        fn = rt.register("idle", code=pyfaas.Source(image()), handler="handler", timeout=30)
         warm_up(rt, fn, INSTANCES)
         time.sleep(SETTLE)
         pids = processes.tree()

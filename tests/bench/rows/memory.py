@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyfaas
 
@@ -25,10 +25,8 @@ MB = 1 << 20
 def measure(bench: Bench) -> list[Row]:
     code = pyfaas.Source(image())
     with pyfaas.Runtime(max_concurrency=INSTANCES + 2) as rt:
-        fn: pyfaas.Function[Any] = rt.register("warm", code=code, handler="handler", timeout=30)
-        forker: pyfaas.Function[Any] = rt.register(
-            "forker", code=code, handler="handler", timeout=30, processes=INSTANCES + 1
-        )
+        fn = rt.register("warm", code=code, handler="handler", timeout=30)
+        forker = rt.register("forker", code=code, handler="handler", timeout=30, processes=INSTANCES + 1)
         warm_up(rt, fn, INSTANCES)
         holding = [fn.submit({"seconds": 0.3}) for _ in range(INSTANCES)]
         pids = [
