@@ -183,7 +183,7 @@ class Call:
 
     def conclude(self, instance: Instance, reply: Any) -> Outcome[Any]:
         """Turn what the channel returned into an outcome, and give the instance back or up."""
-        self._settle(instance)
+        self._settle(instance, later=type(reply) is bytes)
         wait, kind, payload = (_native.WAIT_REPLY, frames.RESULT, reply) if type(reply) is bytes else reply
         if wait == _native.WAIT_REPLY:
             try:
@@ -202,13 +202,11 @@ class Call:
         version = self._version
         return self._kind, self._payload, version.timeout_ns, version.start_ns, self._pool.spin_ns()
 
-    def _settle(self, instance: Instance) -> None:
-        if instance.fresh:
-            if instance.channel.pid:
-                self._pool.started(instance)
-            else:
-                instance.fresh = False
-                self._pool.not_started(instance)
+    def _settle(self, instance: Instance, *, later: bool = False) -> None:
+        if instance.fresh and instance.channel.pid:
+            self._pool.started(instance, later=later)
+        elif instance.fresh:
+            self._pool.not_started(instance)
 
     def _replied(self, instance: Instance, kind: int, payload: bytes) -> Outcome[Any]:
         request_id = request_text(instance.channel.request_id)

@@ -189,10 +189,15 @@ static PyObject *channel_take(PyObject *op, PyObject *arg) {
     return result;
 }
 
-static PyObject *channel_expect(PyObject *op, PyObject *arg) {
-    long parent = PyLong_AsLong(arg);
-    if (parent == -1 && PyErr_Occurred()) return NULL;
-    ((struct pf_channel_object *)op)->channel.parent = (pid_t)parent;
+static PyObject *channel_expect(PyObject *op, PyObject *args)
+{
+    int parent;
+    unsigned long long max_payload;
+    if (!PyArg_ParseTuple(args, "iK:expect", &parent, &max_payload))
+        return NULL;
+    struct pf_channel *channel = &((struct pf_channel_object *)op)->channel;
+    channel->parent = (pid_t)parent;
+    channel->max_payload = max_payload;
     return Py_NewRef(Py_None);
 }
 
@@ -282,7 +287,7 @@ static PyMethodDef methods[] = {
     {"post", (PyCFunction)(void (*)(void))channel_post, METH_FASTCALL,
      "post(kind, payload, timeout_ns, start_ns, spin_ns): publish, for a reactor to wait"},
     {"take", channel_take, METH_O, "take(wait) -> what call would have returned"},
-    {"expect", channel_expect, METH_O, "expect(pid): whose child the peer has to be"},
+    {"expect", channel_expect, METH_VARARGS, "expect(pid, max_payload): whose child the peer has to be; bytes"},
     {"release_peer", channel_release_peer, METH_NOARGS, "Closes the ends that were sent to the peer."},
     {"kill", channel_kill, METH_NOARGS, "SIGKILL by pidfd; False if there is nobody to kill."},
     {"close", channel_close, METH_NOARGS, "Kills the peer and lets everything go; idempotent."},

@@ -14,7 +14,6 @@ from pyfaas import _native
 from pyfaas._ipc import channel as replies
 from pyfaas._ipc import control
 from pyfaas._observe import lines
-from pyfaas._pool.logs import LogPipe
 from pyfaas._pool.state import Line, Slot
 from pyfaas._pool.warden import Exit
 from pyfaas.errors import FunctionTimeout, InstanceCrashed, PyFaasError, SandboxUnavailable
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyfaas._pool.solo import Solo
+    from pyfaas._pool.stock import Kit
     from pyfaas._pool.template import Template
 
 #: How long an exit status may take to arrive after the death was seen; the warden reaps at once.
@@ -54,7 +54,13 @@ class Instance(Slot):
     )
 
     def __init__(
-        self, line: Line, template: Template | Solo, token: int, max_payload: int, siblings: set[Instance]
+        self,
+        line: Line,
+        template: Template | Solo,
+        token: int,
+        max_payload: int,
+        kit: Kit,
+        siblings: set[Instance],
     ) -> None:
         super().__init__(line)
         self.siblings = siblings  # those that are not stopped yet
@@ -68,12 +74,12 @@ class Instance(Slot):
         self._exit_calls: list[Callable[[], None]] = []
         self._memory_mb = 0
         self._memory_read_ns = 0
-        self.channel = _native.Channel(max_payload)
-        self.channel.expect(template.warden.pid)
+        self.channel, self.log = kit
+        self.channel.expect(template.warden.pid, max_payload)
         try:
-            self.log = LogPipe(template.warden, token)
+            self.log.attach(template.warden, token)
         except BaseException:
-            self.channel.close()
+            kit.close()
             raise
 
     def fork(self) -> None:
@@ -85,16 +91,11 @@ class Instance(Slot):
             self.log.release_write_end()
 
     def settle(self) -> None:
-        """Have its death watched, once the kernel has said which process it is."""
-        pid = self.channel.pid
-        if self.fresh and pid:
-            self.fresh = False
-            warden = self.template.warden
-            with contextlib.suppress(
-                OSError
-            ):  # a warden that is gone has ended the instance: `watch` says so
-                warden.send(control.ADOPTED, self.token, a=pid)
-            warden.watch(pid, self._exited)
+        """Have its death watched; the kernel has said which process it is."""
+        pid, warden = self.channel.pid, self.template.warden
+        with contextlib.suppress(OSError):  # a warden that is gone has ended it: `watch` says so
+            warden.send(control.ADOPTED, self.token, a=pid)
+        warden.watch(pid, self._exited)
 
     def sync_output(self) -> None:
         """Wait until all that it wrote has been read."""
@@ -113,6 +114,7 @@ class Instance(Slot):
     def forget(self) -> None:
         """Close the descriptors and do nothing else, in a forked child of the host."""
         self.channel.forget()
+        self.log.forget()
 
     def decided(self, wait: int) -> None:
         """Pass on that the call which the reactor watched is decided."""

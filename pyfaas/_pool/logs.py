@@ -17,28 +17,31 @@ _SYNC_SECONDS = 0.25
 
 
 class LogPipe:
-    """The output of one process. `mark()` before an invocation, `take()` after it.
+    """The output of one process. `attach` it, then `mark()` before an invocation and `take()` after it.
 
     The warden holds the reading end; the host reads the ring, so that it needs no descriptor for it.
     """
 
-    __slots__ = ("_ring", "_start", "_warden", "token", "write_end")
+    __slots__ = ("_read_end", "_ring", "_start", "_warden", "token", "write_end")
 
-    def __init__(self, warden: Warden, token: int) -> None:
-        self.token = token
-        self._warden = warden
+    def __init__(self) -> None:
+        self.token = 0
+        self._warden: Warden | None = None
         self._start = 0
         self._ring = _native.LogRing()
-        read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
         try:
-            os.set_blocking(read_end, False)
-            warden.send(control.ADOPT, token, fds=(read_end, self._ring.fileno()))
+            self._read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
         except BaseException:
-            self.release_write_end()
             self._ring.close()
             raise
-        finally:
-            os.close(read_end)
+        os.set_blocking(self._read_end, False)
+
+    def attach(self, warden: Warden, token: int) -> None:
+        """Have a warden pump it; announces the process that will write."""
+        warden.send(control.ADOPT, token, fds=(self._read_end, self._ring.fileno()))
+        self._warden, self.token = warden, token
+        os.close(self._read_end)
+        self._read_end = -1
         self._ring.release_fd()
 
     def release_write_end(self) -> None:
@@ -53,7 +56,7 @@ class LogPipe:
 
     def sync(self) -> None:
         """Wait until the pipe is empty."""
-        if self._warden.alive:
+        if self._warden is not None and self._warden.alive:
             self._ring.sync(self._warden.fileno, self.token, _SYNC_SECONDS)
 
     def take(self) -> str:
@@ -64,8 +67,15 @@ class LogPipe:
 
     def close(self) -> None:
         """Stop pumping."""
-        self.release_write_end()
-        if self._warden.alive:
+        if self._warden is not None and self._warden.alive:
             with contextlib.suppress(OSError):  # the warden is gone, and its descriptors with it
                 self._warden.send(control.DROP, self.token)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close descriptors and do nothing else, in a forked child of the host."""
+        self.release_write_end()
+        if self._read_end >= 0:
+            os.close(self._read_end)
+            self._read_end = -1
         self._ring.close()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pyfaas._pool.instance import STATUS_WAIT_SECONDS, Instance
 from pyfaas._pool.reactor import Reactor
 from pyfaas._pool.state import Close, Line, PoolState, QueueFull, Run, Start, Stop
+from pyfaas._pool.stock import Stock
 from pyfaas._pool.tree import Tree
 from pyfaas._pool.version import START_ATTEMPTS, Origin, Version
 from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed, Throttled
@@ -77,6 +79,7 @@ class Pool:
         self.closed: str | None = None
         self.reactor = Reactor()
         self._tree = Tree(self.reactor)
+        self._stock = Stock(self.reactor)
         self._clock = clock
         self._lock = threading.Lock()
         self._state = PoolState(concurrency=config.concurrency, max_queue=config.max_queue)
@@ -92,7 +95,15 @@ class Pool:
 
     def deploy(self, name: str, config: FunctionConfig, deployment: Deployment) -> Version:
         """Make a version. Its processes come with its first invocation."""
-        version = Version(name, config, deployment, reactor=self.reactor, tree=self._tree, clock=self._clock)
+        version = Version(
+            name,
+            config,
+            deployment,
+            reactor=self.reactor,
+            tree=self._tree,
+            stock=self._stock,
+            clock=self._clock,
+        )
         with self._lock:
             self._check_open()
             self._versions[version.line] = version
@@ -200,15 +211,20 @@ class Pool:
         with self._lock:
             version.line.counters.ended(error=True)
 
-    def started(self, instance: Instance) -> None:
-        """Note that a fresh instance has a process, and watch over it."""
+    def started(self, instance: Instance, *, later: bool) -> None:
+        """Note that a fresh instance has a process, and watch over it: at once, or `later` if it does well."""
         with self._lock:
             self._state.has_started(instance.line)
+        instance.fresh = False
         instance.on_lost = self._lost_in_idleness
-        instance.settle()
+        if later:
+            self.reactor.run_soon(instance.settle)
+        else:
+            instance.settle()
 
     def not_started(self, instance: Instance) -> None:
         """Note that a fresh instance never came to life."""
+        instance.fresh = False
         with self._lock:
             self._state.has_started(instance.line)
 
@@ -260,7 +276,8 @@ class Pool:
             elif isinstance(decision, Start):
                 decision.waiter.start()
             elif isinstance(decision, Stop):
-                self._dispose(decision.slot)  # type: ignore[arg-type]
+                # Nobody needs to wait for that.
+                self.reactor.run_soon(partial(self._dispose, decision.slot))  # type: ignore[arg-type]
             elif isinstance(decision, Close):
                 self._close_version(decision.line)
 
@@ -296,6 +313,7 @@ class Pool:
             for instance in list(version.instances):
                 self._dispose(instance)
         self._versions.clear()
+        self._stock.close()
         self.reactor.close()
 
     def close_soon(self) -> None:
@@ -311,6 +329,7 @@ class Pool:
         for line, version in list(self._versions.items()):
             line.idle.clear()
             version.forget()
+        self._stock.forget()
         self._tree.forget()
 
     def _check_open(self) -> None:

@@ -76,9 +76,13 @@ class Reactor:
                 handler = handlers.get(token)
                 if handler is not None:
                     self._guard(handler, outcome)
-            while self._soon:
-                self._guard(self._soon.pop(0))
+            self._run_what_is_due()
+        self._run_what_is_due()
         self._native.close()
+
+    def _run_what_is_due(self) -> None:
+        while self._soon:
+            self._guard(self._soon.pop(0))
 
     def _guard(self, handler: Callable[..., None], *args: int) -> None:
         try:

@@ -69,7 +69,7 @@ class Template:
         self._pidfd = -1
         self._token = reactor.new_token()
         # First what can fail, and leaves nothing behind then: the warden may be gone.
-        self._log = solo.log if solo else LogPipe(warden, self._token)
+        self._log = solo.log if solo else _attached_log(warden, self._token)
         self._socket, theirs = _native.socketpair()
         _native.pass_creds(self._socket)
         self._timer = clock.call_at(clock.monotonic_ns() + deployment.init_timeout_ns, self._too_slow)
@@ -251,6 +251,16 @@ class Template:
 
     def __repr__(self) -> str:
         return f"<Template {self._deployment.name} {self.state.value} pid={self._pid}>"
+
+
+def _attached_log(warden: Warden, token: int) -> LogPipe:
+    log = LogPipe()
+    try:
+        log.attach(warden, token)
+    except BaseException:
+        log.close()
+        raise
+    return log
 
 
 def _kill(pidfd: int) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyfaas._config import FunctionConfig
     from pyfaas._functions.deployment import Deployment
     from pyfaas._pool.reactor import Reactor
+    from pyfaas._pool.stock import Stock
     from pyfaas._pool.tree import Tree
 
 #: How often a call starts the processes anew when those above them die meanwhile.
@@ -39,6 +40,7 @@ class Version:
         *,
         reactor: Reactor,
         tree: Tree,
+        stock: Stock,
         clock: Clock,
     ) -> None:
         self.name = name
@@ -54,6 +56,7 @@ class Version:
         self._deployment = deployment
         self._reactor = reactor
         self._tree = tree
+        self._stock = stock
         self._clock = clock
         self._lock = threading.Lock()
         self._warden: Warden | None = None
@@ -102,7 +105,9 @@ class Version:
 
     def new_instance(self, origin: Origin) -> Instance:
         """Make an instance that has no process yet."""
-        instance = Instance(self.line, origin, self._reactor.new_token(), self.max_payload, self.instances)
+        instance = Instance(
+            self.line, origin, self._reactor.new_token(), self.max_payload, self._stock.take(), self.instances
+        )
         self.instances.add(instance)
         return instance
 

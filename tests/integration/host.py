@@ -231,7 +231,7 @@ class Host:
         channel = _native.Channel(6_291_556)
         self._open.callback(channel.close)
         assert self.warden
-        channel.expect(self.warden.pid)
+        channel.expect(self.warden.pid, 1 << 20)
         return channel
 
     def instance(self, template: Template) -> Instance:
