@@ -178,13 +178,16 @@ class Template:
             raise ValueError("unknown message")
 
     def _introduce(self, pid: int) -> None:
-        pidfd = _native.pidfd_open(pid)
-        if _native.parent_of(pid) != self.warden.pid:
-            os.close(pidfd)
-            raise ValueError("a template of another parent")
+        pidfd = -1
+        with contextlib.suppress(ProcessLookupError):  # gone already: its parent knows how it ended
+            pidfd = _native.pidfd_open(pid)
+            if _native.parent_of(pid) != self.warden.pid:
+                os.close(pidfd)
+                raise ValueError("a template of another parent")
         with self._lock:
             if self._socket < 0:  # closed meanwhile
-                os.close(pidfd)
+                if pidfd >= 0:
+                    os.close(pidfd)
                 return
             self._pid, self._pidfd = pid, pidfd
         self.warden.send(control.ADOPTED, self._log.token, a=pid)
