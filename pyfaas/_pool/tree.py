@@ -35,6 +35,7 @@ class Tree:
         self._socket = self._pidfd = -1
         self._token = 0
         self._closed = False
+        self.trouble = ""  # what the supervisor said last about a base that does not stay
 
     def start(self) -> None:
         """Start the supervisor, if there is none. Takes under 2 ms; the rest happens in parallel."""
@@ -109,30 +110,48 @@ class Tree:
         """Read what the supervisor says; its end of file means that it is gone, with everything below it."""
         with self._lock:
             try:
-                while self._socket >= 0 and _native.recv(self._socket) is not None:
-                    pass  # hello, or a base that died: its wardens' own sockets tell their stories
+                while self._socket >= 0 and (message := _native.recv(self._socket)) is not None:
+                    self._note(control.Message(*message))
             except BlockingIOError:
                 return
             except OSError:
                 pass
             self._lose()
 
+    def _note(self, message: control.Message) -> None:
+        """Keep what explains failures; who was hurt hears it from the wardens' own sockets."""
+        if message.type == control.BASE_DIED:
+            self.trouble = _ended("base", os.waitstatus_to_exitcode(message.a))
+        elif message.type == control.FAILED:
+            failure = control.Failure.of(message)
+            self.trouble = f"{failure.step}: {os.strerror(failure.errno)}; {failure.detail}"
+
     def _lose(self) -> None:
         if self._socket >= 0:
             self._reactor.remove(self._token)
             os.close(self._socket)
             self._socket = -1
-            self._reap(0)
+            how = self._reap(0)
+            self.trouble = self.trouble or _ended("supervisor", how)
 
-    def _reap(self, timeout: float) -> None:
-        """Take the exit status; kill if it does not come. A host that ignores SIGCHLD has none to take."""
+    def _reap(self, timeout: float) -> int | None:
+        """Take and return the exit code; kill if it does not come. A host that ignores SIGCHLD has none to take."""
+        code = None
         _wait_readable(self._pidfd, timeout)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            if info is not None:
+                code = info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
         os.close(self._pidfd)
         self._pidfd = -1
+        return code
+
+
+def _ended(name: str, code: int | None) -> str:
+    how = "exit status unknown" if code is None else f"exit status {code}" if code >= 0 else f"signal {-code}"
+    return f"the {name} process ended ({how}); what it wrote is on this process's standard error"
 
 
 def _wait_readable(fd: int, timeout: float) -> bool:

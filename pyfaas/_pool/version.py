@@ -76,8 +76,11 @@ class Version:
             if not isinstance(outcome, PyFaasError):
                 return outcome
             lost = isinstance(outcome, InstanceCrashed) and outcome.reason == "runtime"
-            if not lost or attempt == START_ATTEMPTS - 1:
+            if not lost:
                 raise outcome
+            if attempt == START_ATTEMPTS - 1:
+                why = f"; {self._tree.trouble}" if self._tree.trouble else ""
+                raise InstanceCrashed(f"{outcome}{why}", reason="runtime")
         raise AssertionError("unreachable")
 
     def when_ready(self, call: Callable[[Origin | PyFaasError], None]) -> None:
