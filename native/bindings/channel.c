@@ -10,13 +10,16 @@
 
 #define PF_COPY_UNLOCKED (256u * 1024u) /* from here on a copy is long enough to let other threads run */
 
-static PyObject *raise_errno(int rc) {
+static PyObject *raise_errno(int rc)
+{
     errno = -rc;
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* Enter and leave bracket every use without the GIL, so that close() in another thread waits for the last of them. */
-static int enter(struct pf_channel_object *self) {
+/* Enter and leave bracket every use without the GIL, so that close() in another thread waits for the last of
+ * them. */
+static int enter(struct pf_channel_object *self)
+{
     if (self->closing || !self->channel.region) {
         PyErr_SetString(PyExc_ValueError, "the channel is closed");
         return -1;
@@ -29,41 +32,50 @@ static int enter(struct pf_channel_object *self) {
     return 0;
 }
 
-static void close_now(struct pf_channel_object *self) {
+static void close_now(struct pf_channel_object *self)
+{
     pf_channel_close(&self->channel);
     pf_fd_close(&self->memfd);
     pf_fd_close(&self->peer_doorbell);
 }
 
-static void leave(struct pf_channel_object *self) {
+static void leave(struct pf_channel_object *self)
+{
     self->users--;
-    if (self->closing && !self->users) close_now(self);
+    if (self->closing && !self->users)
+        close_now(self);
 }
 
-static int channel_init(PyObject *op, PyObject *args, PyObject *kwargs) {
+static int channel_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
     static char *names[] = {"max_payload", NULL};
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     unsigned long long max_payload;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "K:Channel", names, &max_payload)) return -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "K:Channel", names, &max_payload))
+        return -1;
     if (self->channel.region) {
         PyErr_SetString(PyExc_RuntimeError, "a channel is opened once");
         return -1;
     }
     int rc = pf_channel_open(&self->channel, max_payload, &self->memfd, &self->peer_doorbell);
-    if (rc < 0) raise_errno(rc);
+    if (rc < 0)
+        raise_errno(rc);
     return rc < 0 ? -1 : 0;
 }
 
-static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
     (void)args, (void)kwargs;
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     struct pf_channel_object *self = (struct pf_channel_object *)alloc(type, 0);
-    if (!self) return NULL;
+    if (!self)
+        return NULL;
     self->channel.doorbell = self->channel.pidfd = self->memfd = self->peer_doorbell = -1;
     return (PyObject *)self;
 }
 
-static void channel_dealloc(PyObject *op) {
+static void channel_dealloc(PyObject *op)
+{
     PyTypeObject *type = Py_TYPE(op);
     close_now((struct pf_channel_object *)op);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -71,11 +83,13 @@ static void channel_dealloc(PyObject *op) {
     Py_DECREF(type);
 }
 
-static PyObject *take_reply(struct pf_channel_object *self) {
+static PyObject *take_reply(struct pf_channel_object *self)
+{
     struct pf_channel *channel = &self->channel;
     uint64_t length = channel->reply.length;
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
-    if (!bytes) return NULL;
+    if (!bytes)
+        return NULL;
     char *target = PyBytes_AsString(bytes);
     if (length < PF_COPY_UNLOCKED) {
         pf_channel_take(channel, target);
@@ -87,16 +101,21 @@ static PyObject *take_reply(struct pf_channel_object *self) {
     return bytes;
 }
 
-/* A result of a call that wrote nothing is its bytes; anything else is (how the wait ended, kind of reply, bytes). */
-static PyObject *conclude(struct pf_channel_object *self, enum pf_wait wait) {
-    if (wait != PF_WAIT_REPLY) return Py_BuildValue("(iiy#)", (int)wait, -1, "", (Py_ssize_t)0);
+/* A result of a call that wrote nothing is its bytes; anything else is (how the wait ended, kind of reply,
+ * bytes). */
+static PyObject *conclude(struct pf_channel_object *self, enum pf_wait wait)
+{
+    if (wait != PF_WAIT_REPLY)
+        return Py_BuildValue("(iiy#)", (int)wait, -1, "", (Py_ssize_t)0);
     PyObject *bytes = take_reply(self);
     bool plain = self->channel.reply.kind == PF_REPLY_RESULT;
-    if (!bytes || (plain && !(self->channel.reply.flags & PF_RESPONSE_LOG_PENDING))) return bytes;
+    if (!bytes || (plain && !(self->channel.reply.flags & PF_RESPONSE_LOG_PENDING)))
+        return bytes;
     return Py_BuildValue("(iiN)", (int)wait, (int)self->channel.reply.kind, bytes);
 }
 
-static int parse_uint64(PyObject *value, uint64_t *out) {
+static int parse_uint64(PyObject *value, uint64_t *out)
+{
     *out = PyLong_AsUnsignedLongLong(value);
     return *out == (uint64_t)-1 && PyErr_Occurred() ? -1 : 0;
 }
@@ -106,7 +125,8 @@ struct request {
     Py_buffer payload;
 };
 
-static int parse_request(PyObject *const *args, Py_ssize_t count, struct request *request) {
+static int parse_request(PyObject *const *args, Py_ssize_t count, struct request *request)
+{
     if (count != 5) {
         PyErr_SetString(PyExc_TypeError, "expected (kind, payload, timeout_ns, start_ns, spin_ns)");
         return -1;
@@ -117,17 +137,21 @@ static int parse_request(PyObject *const *args, Py_ssize_t count, struct request
     return PyObject_GetBuffer(args[1], &request->payload, PyBUF_SIMPLE);
 }
 
-static int post(struct pf_channel *channel, const struct request *request) {
-    return pf_channel_post(channel, (uint32_t)request->kind, request->payload.buf, (uint64_t)request->payload.len,
-                           request->timeout_ns, request->start_ns, (uint32_t)request->spin_ns);
+static int post(struct pf_channel *channel, const struct request *request)
+{
+    return pf_channel_post(channel, (uint32_t)request->kind, request->payload.buf,
+                           (uint64_t)request->payload.len, request->timeout_ns, request->start_ns,
+                           (uint32_t)request->spin_ns);
 }
 
 /* Runs the wait again after each signal that Python's handlers let pass; one that raises ends the peer. */
-static int wait_without_gil(struct pf_channel *channel, const struct request *request, enum pf_wait *wait) {
+static int wait_without_gil(struct pf_channel *channel, const struct request *request, enum pf_wait *wait)
+{
     int rc;
     Py_BEGIN_ALLOW_THREADS;
     rc = post(channel, request);
-    if (rc == 0) *wait = pf_channel_wait(channel, request->spin_ns);
+    if (rc == 0)
+        *wait = pf_channel_wait(channel, request->spin_ns);
     Py_END_ALLOW_THREADS;
     while (rc == 0 && *wait == PF_WAIT_INTERRUPTED) {
         if (PyErr_CheckSignals() < 0) {
@@ -141,10 +165,12 @@ static int wait_without_gil(struct pf_channel *channel, const struct request *re
     return rc;
 }
 
-static PyObject *channel_call(PyObject *op, PyObject *const *args, Py_ssize_t count) {
+static PyObject *channel_call(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     struct request request;
-    if (parse_request(args, count, &request) < 0) return NULL;
+    if (parse_request(args, count, &request) < 0)
+        return NULL;
     PyObject *result = NULL;
     if (enter(self) == 0) {
         enum pf_wait wait = PF_WAIT_PENDING;
@@ -153,33 +179,40 @@ static PyObject *channel_call(PyObject *op, PyObject *const *args, Py_ssize_t co
             wait = PF_WAIT_PROTOCOL;
             rc = 0;
         }
-        if (rc < 0 && !PyErr_Occurred()) raise_errno(rc);
-        if (rc == 0) result = conclude(self, wait);
+        if (rc < 0 && !PyErr_Occurred())
+            raise_errno(rc);
+        if (rc == 0)
+            result = conclude(self, wait);
         leave(self);
     }
     PyBuffer_Release(&request.payload);
     return result;
 }
 
-static PyObject *channel_post(PyObject *op, PyObject *const *args, Py_ssize_t count) {
+static PyObject *channel_post(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     struct request request;
-    if (parse_request(args, count, &request) < 0) return NULL;
+    if (parse_request(args, count, &request) < 0)
+        return NULL;
     int rc = enter(self);
     if (rc == 0) {
         pf_channel_want_bell(&self->channel);
         rc = post(&self->channel, &request);
         leave(self);
-        if (rc < 0) raise_errno(rc);
+        if (rc < 0)
+            raise_errno(rc);
     }
     PyBuffer_Release(&request.payload);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static PyObject *channel_take(PyObject *op, PyObject *arg) {
+static PyObject *channel_take(PyObject *op, PyObject *arg)
+{
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     long wait = PyLong_AsLong(arg);
-    if ((wait == -1 && PyErr_Occurred()) || enter(self) < 0) return NULL;
+    if ((wait == -1 && PyErr_Occurred()) || enter(self) < 0)
+        return NULL;
     PyObject *result = NULL;
     if (wait == PF_WAIT_REPLY && !self->channel.busy)
         PyErr_SetString(PyExc_RuntimeError, "there is no reply to take");
@@ -201,7 +234,8 @@ static PyObject *channel_expect(PyObject *op, PyObject *args)
     return Py_NewRef(Py_None);
 }
 
-static PyObject *channel_release_peer(PyObject *op, PyObject *unused) {
+static PyObject *channel_release_peer(PyObject *op, PyObject *unused)
+{
     (void)unused;
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     pf_fd_close(&self->memfd);
@@ -209,21 +243,25 @@ static PyObject *channel_release_peer(PyObject *op, PyObject *unused) {
     return Py_NewRef(Py_None);
 }
 
-static PyObject *channel_kill(PyObject *op, PyObject *unused) {
+static PyObject *channel_kill(PyObject *op, PyObject *unused)
+{
     (void)unused;
     return PyBool_FromLong(pf_channel_kill(&((struct pf_channel_object *)op)->channel) == 0);
 }
 
-static PyObject *channel_close(PyObject *op, PyObject *unused) {
+static PyObject *channel_close(PyObject *op, PyObject *unused)
+{
     (void)unused;
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     self->closing = true;
     pf_channel_kill(&self->channel);
-    if (!self->users) close_now(self);
+    if (!self->users)
+        close_now(self);
     return Py_NewRef(Py_None);
 }
 
-static PyObject *channel_forget(PyObject *op, PyObject *unused) {
+static PyObject *channel_forget(PyObject *op, PyObject *unused)
+{
     (void)unused;
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     pf_channel_forget(&self->channel); /* nothing is unmapped: the region did not come along */
@@ -232,28 +270,33 @@ static PyObject *channel_forget(PyObject *op, PyObject *unused) {
     return Py_NewRef(Py_None);
 }
 
-static PyObject *channel_fileno(PyObject *op, PyObject *unused) {
+static PyObject *channel_fileno(PyObject *op, PyObject *unused)
+{
     (void)unused;
     return PyLong_FromLong(((struct pf_channel_object *)op)->channel.doorbell);
 }
 
-static PyObject *get_peer_ends(PyObject *op, void *closure) {
+static PyObject *get_peer_ends(PyObject *op, void *closure)
+{
     (void)closure;
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     return Py_BuildValue("(ii)", self->memfd, self->peer_doorbell);
 }
 
-static PyObject *get_pid(PyObject *op, void *closure) {
+static PyObject *get_pid(PyObject *op, void *closure)
+{
     (void)closure;
     return PyLong_FromLong(((struct pf_channel_object *)op)->channel.pid);
 }
 
-static PyObject *get_request_id(PyObject *op, void *closure) {
+static PyObject *get_request_id(PyObject *op, void *closure)
+{
     (void)closure;
     return PyBytes_FromStringAndSize((const char *)((struct pf_channel_object *)op)->channel.id, PF_ID_SIZE);
 }
 
-static PyObject *get_duration_ns(PyObject *op, void *closure) {
+static PyObject *get_duration_ns(PyObject *op, void *closure)
+{
     (void)closure;
     const struct pf_channel *channel = &((struct pf_channel_object *)op)->channel;
     uint64_t started = channel->deadline_ns - channel->timeout_ns; /* the post, or a new peer's hello */
@@ -262,23 +305,28 @@ static PyObject *get_duration_ns(PyObject *op, void *closure) {
     return PyLong_FromUnsignedLongLong(began ? ended - started : 0);
 }
 
-static PyObject *get_log_pending(PyObject *op, void *closure) {
+static PyObject *get_log_pending(PyObject *op, void *closure)
+{
     (void)closure;
     return PyBool_FromLong(((struct pf_channel_object *)op)->channel.reply.flags & PF_RESPONSE_LOG_PENDING);
 }
 
-static PyObject *get_was_taken(PyObject *op, void *closure) {
+static PyObject *get_was_taken(PyObject *op, void *closure)
+{
     (void)closure;
     const struct pf_channel *channel = &((struct pf_channel_object *)op)->channel;
     return PyBool_FromLong(channel->region && pf_channel_was_taken(channel));
 }
 
-static PyObject *get_error(PyObject *op, void *closure) {
+static PyObject *get_error(PyObject *op, void *closure)
+{
     (void)closure;
     const struct pf_error *error = &((struct pf_channel_object *)op)->channel.error;
     size_t length = sizeof error->detail; /* "step\0detail" of a peer that failed: both parts */
-    while (length && !error->detail[length - 1]) length--;
-    return Py_BuildValue("(isy#)", error->code, error->step ? error->step : "", error->detail, (Py_ssize_t)length);
+    while (length && !error->detail[length - 1])
+        length--;
+    return Py_BuildValue("(isy#)", error->code, error->step ? error->step : "", error->detail,
+                         (Py_ssize_t)length);
 }
 
 static PyMethodDef methods[] = {
@@ -287,11 +335,13 @@ static PyMethodDef methods[] = {
     {"post", (PyCFunction)(void (*)(void))channel_post, METH_FASTCALL,
      "post(kind, payload, timeout_ns, start_ns, spin_ns): publish, for a reactor to wait"},
     {"take", channel_take, METH_O, "take(wait) -> what call would have returned"},
-    {"expect", channel_expect, METH_VARARGS, "expect(pid, max_payload): whose child the peer has to be; bytes"},
+    {"expect", channel_expect, METH_VARARGS,
+     "expect(pid, max_payload): whose child the peer has to be; bytes"},
     {"release_peer", channel_release_peer, METH_NOARGS, "Closes the ends that were sent to the peer."},
     {"kill", channel_kill, METH_NOARGS, "SIGKILL by pidfd; False if there is nobody to kill."},
     {"close", channel_close, METH_NOARGS, "Kills the peer and lets everything go; idempotent."},
-    {"forget", channel_forget, METH_NOARGS, "Lets everything go without a kill: for a forked child of the host."},
+    {"forget", channel_forget, METH_NOARGS,
+     "Lets everything go without a kill: for a forked child of the host."},
     {"fileno", channel_fileno, METH_NOARGS, "The doorbell."},
     {NULL, NULL, 0, NULL},
 };
@@ -324,9 +374,11 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
-int pf_bind_channel(PyObject *module) {
+int pf_bind_channel(PyObject *module)
+{
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    if (!type) return -1;
+    if (!type)
+        return -1;
     int rc = PyModule_AddObjectRef(module, "Channel", type);
     Py_DECREF(type);
     const struct {

@@ -9,8 +9,7 @@
 #include "pf_clock.h"
 
 struct pf_channel_object {
-    PyObject_HEAD
-    struct pf_channel channel;
+    PyObject_HEAD struct pf_channel channel;
     int memfd, peer_doorbell; /* owned until the peer has them */
     int users;                /* threads inside, under the GIL */
     bool closing;

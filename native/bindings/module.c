@@ -1,11 +1,13 @@
 /* The extension module `pyfaas._native`: the core for Python. Each file beside this one adds its own part. */
 #include "bindings.h"
 
-static int exec_module(PyObject *module) {
+static int exec_module(PyObject *module)
+{
     int (*const parts[])(PyObject *) = {pf_bind_control, pf_bind_log,     pf_bind_channel, pf_bind_peer,
                                         pf_bind_reactor, pf_bind_process, pf_bind_values};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (parts[i](module) < 0) return -1;
+        if (parts[i](module) < 0)
+            return -1;
     return 0;
 }
 
@@ -18,4 +20,7 @@ static struct PyModuleDef definition = {
     .m_slots = slots,
 };
 
-PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&definition); }
+PyMODINIT_FUNC PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

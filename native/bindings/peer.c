@@ -3,44 +3,50 @@
 
 #include <errno.h>
 
-#include "pf_peer.h"
 #include "pf_fd.h"
+#include "pf_peer.h"
 
 struct peer_object {
-    PyObject_HEAD
-    struct pf_peer peer;
+    PyObject_HEAD struct pf_peer peer;
     int log;
 };
 
-static PyObject *raise_errno(int rc) {
+static PyObject *raise_errno(int rc)
+{
     errno = -rc;
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-static int peer_init(PyObject *op, PyObject *args, PyObject *kwargs) {
+static int peer_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
     static char *names[] = {"memfd", "doorbell", "log", NULL};
     struct peer_object *self = (struct peer_object *)op;
     int memfd, doorbell;
     self->log = -1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ii|i:Peer", names, &memfd, &doorbell, &self->log)) return -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ii|i:Peer", names, &memfd, &doorbell, &self->log))
+        return -1;
     if (self->peer.region) {
         PyErr_SetString(PyExc_RuntimeError, "a peer is opened once");
         return -1;
     }
     int rc = pf_peer_open(&self->peer, memfd, doorbell);
-    if (rc < 0) raise_errno(rc);
+    if (rc < 0)
+        raise_errno(rc);
     return rc < 0 ? -1 : 0;
 }
 
-static PyObject *peer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+static PyObject *peer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
     (void)args, (void)kwargs;
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     struct peer_object *self = (struct peer_object *)alloc(type, 0);
-    if (self) self->peer.doorbell = -1;
+    if (self)
+        self->peer.doorbell = -1;
     return (PyObject *)self;
 }
 
-static void peer_dealloc(PyObject *op) {
+static void peer_dealloc(PyObject *op)
+{
     PyTypeObject *type = Py_TYPE(op);
     pf_peer_close(&((struct peer_object *)op)->peer);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -48,49 +54,63 @@ static void peer_dealloc(PyObject *op) {
     Py_DECREF(type);
 }
 
-static int check_open(struct peer_object *self) {
-    if (self->peer.region) return 0;
+static int check_open(struct peer_object *self)
+{
+    if (self->peer.region)
+        return 0;
     PyErr_SetString(PyExc_ValueError, "the peer is closed");
     return -1;
 }
 
-static PyObject *peer_hello(PyObject *op, PyObject *unused) {
+static PyObject *peer_hello(PyObject *op, PyObject *unused)
+{
     (void)unused;
     struct peer_object *self = (struct peer_object *)op;
-    if (check_open(self) < 0) return NULL;
+    if (check_open(self) < 0)
+        return NULL;
     int rc = pf_peer_hello(&self->peer);
     return rc < 0 ? raise_errno(rc) : Py_NewRef(Py_None);
 }
 
-static PyObject *peer_receive(PyObject *op, PyObject *unused) {
+static PyObject *peer_receive(PyObject *op, PyObject *unused)
+{
     (void)unused;
     struct peer_object *self = (struct peer_object *)op;
-    if (check_open(self) < 0) return NULL;
+    if (check_open(self) < 0)
+        return NULL;
     struct pf_request request;
     int rc;
     do {
         Py_BEGIN_ALLOW_THREADS;
         rc = pf_peer_receive(&self->peer, &request);
         Py_END_ALLOW_THREADS;
-        if (rc == -EINTR && PyErr_CheckSignals() < 0) return NULL;
+        if (rc == -EINTR && PyErr_CheckSignals() < 0)
+            return NULL;
     } while (rc == -EINTR);
-    if (rc < 0) return raise_errno(rc);
-    if (rc == 0) Py_RETURN_NONE;
-    return Py_BuildValue("(iy#y#K)", (int)request.kind, (const char *)request.payload, (Py_ssize_t)request.length,
-                         (const char *)request.id, (Py_ssize_t)PF_ID_SIZE, (unsigned long long)request.timeout_ns);
+    if (rc < 0)
+        return raise_errno(rc);
+    if (rc == 0)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(iy#y#K)", (int)request.kind, (const char *)request.payload,
+                         (Py_ssize_t)request.length, (const char *)request.id, (Py_ssize_t)PF_ID_SIZE,
+                         (unsigned long long)request.timeout_ns);
 }
 
-static PyObject *peer_reply(PyObject *op, PyObject *const *args, Py_ssize_t count) {
+static PyObject *peer_reply(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
     struct peer_object *self = (struct peer_object *)op;
-    if (check_open(self) < 0) return NULL;
+    if (check_open(self) < 0)
+        return NULL;
     if (count != 2) {
         PyErr_SetString(PyExc_TypeError, "expected (kind, payload)");
         return NULL;
     }
     unsigned long kind = PyLong_AsUnsignedLong(args[0]);
-    if (kind == (unsigned long)-1 && PyErr_Occurred()) return NULL;
+    if (kind == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
     Py_buffer payload;
-    if (PyObject_GetBuffer(args[1], &payload, PyBUF_SIMPLE) < 0) return NULL;
+    if (PyObject_GetBuffer(args[1], &payload, PyBUF_SIMPLE) < 0)
+        return NULL;
     int rc;
     if (payload.len <= PF_INLINE_CAP) { /* a copy and no wait */
         rc = pf_peer_reply(&self->peer, (uint32_t)kind, payload.buf, (uint64_t)payload.len, self->log);
@@ -105,13 +125,15 @@ static PyObject *peer_reply(PyObject *op, PyObject *const *args, Py_ssize_t coun
 
 static PyMethodDef methods[] = {
     {"hello", peer_hello, METH_NOARGS, "Tells the host that this process is there."},
-    {"receive", peer_receive, METH_NOARGS, "receive() -> (kind, payload, request id, timeout_ns), or None: no host"},
+    {"receive", peer_receive, METH_NOARGS,
+     "receive() -> (kind, payload, request id, timeout_ns), or None: no host"},
     {"reply", (PyCFunction)(void (*)(void))peer_reply, METH_FASTCALL, "reply(kind, payload)"},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Peer(memfd, doorbell, log=-1): the instance's end; owns both descriptors. `log`: the log pipe."},
+    {Py_tp_doc,
+     "Peer(memfd, doorbell, log=-1): the instance's end; owns both descriptors. `log`: the log pipe."},
     {Py_tp_new, peer_new},
     {Py_tp_init, peer_init},
     {Py_tp_dealloc, peer_dealloc},
@@ -126,9 +148,11 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
-int pf_bind_peer(PyObject *module) {
+int pf_bind_peer(PyObject *module)
+{
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    if (!type) return -1;
+    if (!type)
+        return -1;
     int rc = PyModule_AddObjectRef(module, "Peer", type);
     Py_DECREF(type);
     return rc;

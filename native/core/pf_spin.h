@@ -1,8 +1,9 @@
 /* How long a wait spins before it sleeps, learned from the waits before it.
  *
- * A blocking wake-up costs about 40 us, a round trip through a spinning peer well under one. Spinning pays when the
- * answer comes soon, and is waste otherwise: a wait that spinning caught restores the budget, one that it did not cuts
- * it down. Now and then a wait tries the full limit again, or two ends that sleep would never find each other awake.
+ * A blocking wake-up costs about 40 us, a round trip through a spinning peer well under one. Spinning pays
+ * when the answer comes soon, and is waste otherwise: a wait that spinning caught restores the budget, one
+ * that it did not cuts it down. Now and then a wait tries the full limit again, or two ends that sleep would
+ * never find each other awake.
  */
 #ifndef PF_SPIN_H
 #define PF_SPIN_H
@@ -13,7 +14,8 @@
 
 #include "pf_clock.h"
 
-#define PF_SPIN_RETRY 16u /* every so many waits that spinning did not catch, one more tries the full limit */
+#define PF_SPIN_RETRY 16u /* every so many waits that spinning did not catch, one more tries the full limit  \
+                           */
 
 struct pf_spin {
     uint32_t budget_ns;
@@ -33,7 +35,8 @@ static inline bool pf_spin_changed(_Atomic uint64_t *word, uint64_t old, uint64_
     return false;
 }
 
-/* True as soon as *word differs from `old`; false after the budget (at most limit_ns; 0: no spinning at all). */
+/* True as soon as *word differs from `old`; false after the budget (at most limit_ns; 0: no spinning at all).
+ */
 static inline bool pf_spin_until_changed(struct pf_spin *spin, _Atomic uint64_t *word, uint64_t old,
                                          uint64_t limit_ns)
 {
