@@ -14,8 +14,8 @@
 
 #include "pf_clock.h"
 
-#define PF_SPIN_RETRY 16u /* every so many waits that spinning did not catch, one more tries the full limit  \
-                           */
+/* Every so many waits that spinning did not catch, one more tries the full limit. */
+#define PF_SPIN_RETRY 16u
 
 struct pf_spin {
     uint32_t budget_ns;
