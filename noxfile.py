@@ -50,7 +50,7 @@ def native(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz the core's parsers and the channel, under sanitisers."""
+    """Fuzz the host's end of the channel, which reads what a hostile process writes, under sanitisers."""
     session.run(python(session), "tests/native/fuzz.py", *session.posargs)
 
 
