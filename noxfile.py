@@ -64,7 +64,9 @@ def leaks(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict) and the extension against its stub."""
     session.run(python(session), "-m", "mypy")
-    session.run(python(session), "-m", "mypy.stubtest", "--mypy-config-file", "pyproject.toml", "pyfaas._native")
+    session.run(
+        python(session), "-m", "mypy.stubtest", "--mypy-config-file", "pyproject.toml", "pyfaas._native"
+    )
 
 
 @nox.session
