@@ -81,7 +81,16 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'pyfaas' has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(_HOMES.get(name, "pyfaas.errors")), name)
+    try:
+        value: object = getattr(import_module(_HOMES.get(name, "pyfaas.errors")), name)
+    except ImportError as error:
+        if "_native" not in str(error):
+            raise
+        folder = __file__.rpartition("/")[0]
+        raise ImportError(
+            f"the extension of pyfaas is not compiled in {folder}: in a folder of sources, start Python elsewhere to "
+            "use the installed pyfaas, or compile it here with `pip install -e .`"
+        ) from error
     globals()[name] = value
     return value
 

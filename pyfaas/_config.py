@@ -58,8 +58,6 @@ class FunctionConfig:
     """How much is put between the function and the machine."""
     queue_timeout: float | None = None
     """Seconds to wait for an instance; 0 refuses at once; `None` is as long as `timeout`."""
-    processes: int = 0
-    """Processes that an instance may start, 0 to 256."""
     batch: bool = False
     """Whether `timeout` may be up to four hours."""
     ephemeral_storage: int = 512

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _MS = 1_000_000
 #: What the plain encoder raises for an integer beyond 64 bits and the like, which `encode` can do or can explain.
+#: What the plain decoder raises for bytes whose frame is right and whose texts or extensions are not.
+_UNDECODABLE = (ValueError, ArithmeticError, RecursionError, TypeError)
 _ENCODED_SLOWLY = (ValueError, OverflowError, RecursionError, TypeError)
 
 
@@ -52,17 +54,20 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
     instance = pool.take_idle(version)
     if instance is None:
         return Call(pool, version, event, payload=payload).run().unwrap()
-    if instance.output_pending:
-        instance.sync_output()
-    instance.log.mark()
     try:
+        if instance.output_pending:
+            instance.sync_output()
+        instance.log.mark()
         reply = instance.channel.call(0, payload, version.timeout_ns, version.start_ns, pool.spin_ns())
-    except BaseException:  # an interrupt in the wait: the instance was killed, nobody waits any more
+        if type(reply) is bytes and check_encoded(reply) == 0:
+            value = decode_plain(reply)
+            pool.give_back(instance)
+            return value
+    except _UNDECODABLE:
+        pass  # the long way says what is wrong with it, and ends the instance
+    except BaseException:  # an interrupt in the wait: nobody waits any more
         pool.lost(instance, ended=True)
         raise
-    if type(reply) is bytes and check_encoded(reply) == 0:
-        pool.give_back(instance)
-        return decode_plain(reply)
     call = Call(pool, version, event, payload=payload)
     if call.never_started(instance, reply):
         call.start_over(instance)
@@ -119,18 +124,22 @@ class Call:
                     self.count_failed_start(error)
                     raise
             try:
-                self.begin(instance)
-                reply = instance.channel.call(*self._request())
-            except ConnectionError:
-                reply = (_native.WAIT_DEAD, -1, b"")  # the template or the doorbell went away meanwhile
+                reply = self._exchange(instance)
+                if left > 0 and self.never_started(instance, reply):
+                    self.start_over(instance)
+                    continue
+                return self.conclude(instance, reply)
             except BaseException:
-                # An interrupt in the wait, or no memory for an arena: nobody waits any more.
-                self._end(instance, error=True)
+                # An interrupt in a wait, or no memory for an arena: nobody waits any more.
+                self._end(instance)
                 raise
-            if left > 0 and self.never_started(instance, reply):
-                self.start_over(instance)
-                continue
-            return self.conclude(instance, reply)
+
+    def _exchange(self, instance: Instance) -> Any:
+        try:
+            self.begin(instance)
+        except OSError:  # the template went away meanwhile, or takes no more orders
+            return (_native.WAIT_DEAD, -1, b"")
+        return instance.channel.call(*self._request())
 
     def follow(self) -> bool:
         """Go on to the version that replaced this one meanwhile; `False` if none did."""
@@ -165,10 +174,10 @@ class Call:
         """Whether the instance ended before it took the request, through nobody's fault: another can have it."""
         if type(reply) is bytes or reply[0] not in (_native.WAIT_DEAD, _native.WAIT_PROTOCOL):
             return False
+        unborn = not instance.channel.pid
+        self.settle(instance)
         if self._pool.closed is not None:
             return False
-        unborn = not instance.channel.pid
-        self._settle(instance)
         if unborn and instance.template.warden.has_ended():
             return True  # its hello came from an orphan, or not at all
         failed = reply[0] == _native.WAIT_PROTOCOL or instance.channel.error[0]
@@ -178,12 +187,13 @@ class Call:
 
     def start_over(self, instance: Instance) -> None:
         """Let go of an instance that never started the call."""
+        unborn = not instance.channel.pid
         self._pool.lost(instance)
-        self._version.doubt(instance.template)
+        self._version.doubt(instance.template, unborn=unborn)
 
     def conclude(self, instance: Instance, reply: Any) -> Outcome[Any]:
         """Turn what the channel returned into an outcome, and give the instance back or up."""
-        self._settle(instance, later=type(reply) is bytes)
+        self.settle(instance, later=type(reply) is bytes)
         wait, kind, payload = (_native.WAIT_REPLY, frames.RESULT, reply) if type(reply) is bytes else reply
         if wait == _native.WAIT_REPLY:
             try:
@@ -195,14 +205,15 @@ class Call:
 
     def conclude_cancelled(self, instance: Instance) -> None:
         """End an invocation that nobody waits for any more; its instance was killed."""
-        self._settle(instance)
-        self._end(instance, error=True)
+        self.settle(instance)
+        self._end(instance)
 
     def _request(self) -> tuple[int, bytes, int, int, int]:
         version = self._version
         return self._kind, self._payload, version.timeout_ns, version.start_ns, self._pool.spin_ns()
 
-    def _settle(self, instance: Instance, *, later: bool = False) -> None:
+    def settle(self, instance: Instance, *, later: bool = False) -> None:
+        """Have the pool know whether a fresh instance came to life. Calling it again does nothing."""
         if instance.fresh and instance.channel.pid:
             self._pool.started(instance, later=later)
         elif instance.fresh:
@@ -234,19 +245,19 @@ class Call:
             error = instance.init_error() if not instance.channel.pid else None
             error = error or instance.error_of_death(wait, request_id, self._version.config.timeout, logs)
         outcome = self._outcome(instance, request_id, None, error, logs)
-        self._end(instance, error=True)
+        self._end(instance)
         return outcome
 
     def _broke(self, instance: Instance, detail: str) -> Outcome[Any]:
         request_id = request_text(instance.channel.request_id)
         logs = self._logs(instance)
         outcome = self._outcome(instance, request_id, None, replies.broken(detail, request_id, logs), logs)
-        self._end(instance, error=True)
+        self._end(instance)
         return outcome
 
-    def _end(self, instance: Instance, *, error: bool) -> None:
-        self._settle(instance)
-        self._pool.lost(instance, ended=error, cold=self.cold)
+    def _end(self, instance: Instance) -> None:
+        self.settle(instance)
+        self._pool.lost(instance, ended=True, cold=self.cold)
 
     def _logs(self, instance: Instance) -> str:
         if instance.output_pending and instance.exit is None:

@@ -87,7 +87,6 @@ class FunctionConfig(_Parameters):
     trusted: bool = False
     isolation: Literal["none", "standard", "strict"] = "standard"
     queue_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    processes: Annotated[int, Field(ge=0, le=256)] = 0
     batch: bool = False
     ephemeral_storage: Annotated[int, Field(ge=512, le=10_240)] = 512
 
@@ -103,7 +102,6 @@ class FunctionConfig(_Parameters):
         "trusted": "True or False",
         "isolation": "'none', 'standard' or 'strict'",
         "queue_timeout": "a number of seconds, 0 or more, or None for as long as the timeout",
-        "processes": "a whole number from 0 to 256",
         "batch": "True or False",
         "ephemeral_storage": "a whole number of MB from 512 to 10240",
     }

@@ -6,12 +6,13 @@ import queue
 import threading
 from collections import deque
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyfaas import _native
 from pyfaas._dispatch import Call, outcome_of_refusal
 from pyfaas._pool.version import START_ATTEMPTS
-from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed
+from pyfaas.errors import InstanceCrashed, InternalError, PyFaasError, RuntimeClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,8 +29,10 @@ class Submission(Future[Any]):
         self._pool = pool
         self._call = call
         self._wants_outcome = outcome
-        self._instance: Instance | None = None
+        self._instance: Instance | None = None  # while it may be killed for this call
+        self._used: Instance | None = None  # while this call has to give it back
         self._attempts = START_ATTEMPTS
+        self._holding = threading.Lock()
         self._decision = threading.Lock()  # taken once: by the cancellation or by the result
         pool.enqueue(call.version, self)
 
@@ -40,9 +43,9 @@ class Submission(Future[Any]):
         super().cancel()
         self.set_running_or_notify_cancel()
         self._pool.withdraw(self._call.version, self)
-        instance = self._instance
-        if instance is not None:
-            instance.channel.kill()
+        with self._holding:  # so that the instance is not another's by then
+            if self._instance is not None:
+                self._instance.channel.kill()
         return True
 
     def running(self) -> bool:
@@ -53,16 +56,26 @@ class Submission(Future[Any]):
 
     def run(self, instance: Instance) -> None:
         """Post the request to a warm instance."""
-        self._go(instance)
+        self._guard(self._go, instance)
 
     def start(self) -> None:
         """Start an instance as soon as there is something that it can come from."""
-        self._call.version.when_ready(self._origin_ready)
+        self._call.version.when_ready(partial(self._guard, self._origin_ready))
 
     def refuse(self, error: PyFaasError) -> None:
         """End with an error."""
         self._call.count_failed_start(error)
         self._finish(outcome_of_refusal(error))
+
+    def _guard(self, step: Callable[[Any], None], argument: Any) -> None:
+        """Take a step in a thread that is not the caller's: what goes wrong belongs into the future."""
+        try:
+            step(argument)
+        except Exception as error:  # noqa: BLE001  # or the future would never be done
+            if self._used is not None:
+                self._pool.lost(self._used, ended=True)
+            text = f"'{self._call.version.name}': {type(error).__name__}: {error}"
+            self._finish(outcome_of_refusal(InternalError(text)))
 
     def _origin_ready(self, origin: Origin | PyFaasError) -> None:
         version = self._call.version
@@ -95,20 +108,21 @@ class Submission(Future[Any]):
         return True
 
     def _go(self, instance: Instance) -> None:
-        self._instance = instance
+        self._instance = self._used = instance
         reactor = self._pool.reactor
         try:
             if instance.on_decided is None:
                 reactor.add_channel(instance.token, instance.channel, instance.decided)
-            instance.on_decided = self._decided
+            instance.on_decided = partial(self._guard, self._decided)
             self._call.begin(instance)
             self._call.post(instance)
             reactor.arm(instance.token)
         except OSError:
             self._decided(_native.WAIT_DEAD)
             return
-        if self.cancelled():  # while it was being posted: the kill may have come too early
-            instance.channel.kill()
+        with self._holding:
+            if self._instance is instance and self.cancelled():
+                instance.channel.kill()  # cancelled while it was being posted: the first kill came too early
 
     def _decided(self, wait: int) -> None:
         """Conclude a call, in the reactor's thread."""
@@ -118,23 +132,27 @@ class Submission(Future[Any]):
         if type(reply) is bytes or reply[0] == _native.WAIT_REPLY:
             self._conclude(instance, reply)
             return
-        self._call.never_started(instance, reply)  # settles it, so that its exit is reported
-        self._pool.when_exited(instance, lambda: self._conclude(instance, reply))
+        self._call.settle(instance)  # so that its exit is reported
+        self._pool.when_exited(instance, partial(self._guard, partial(self._conclude, instance), reply))
 
     def _conclude(self, instance: Instance, reply: Any) -> None:
+        with self._holding:
+            self._instance = None
         if self.cancelled():
+            self._used = None
             self._call.conclude_cancelled(instance)
             return
         self._attempts -= self._call.cold  # a warm instance that turns out dead costs no attempt
         if self._attempts > 0 and self._call.never_started(instance, reply):
-            self._instance = None
+            self._used = None
             self._call.start_over(instance)
             self._pool.enqueue(self._call.version, self)
             return
-        self._finish(self._call.conclude(instance, reply))
+        outcome = self._call.conclude(instance, reply)
+        self._used = None
+        self._finish(outcome)
 
     def _finish(self, outcome: Outcome[Any]) -> None:
-        self._instance = None
         if not self._decision.acquire(blocking=False):
             return
         self.set_running_or_notify_cancel()
@@ -144,6 +162,13 @@ class Submission(Future[Any]):
             self.set_exception(outcome.error)
         else:
             self.set_result(outcome.value)
+
+
+def refused(error: PyFaasError) -> Future[Any]:
+    """Return a future that holds the outcome of an invocation that never began."""
+    future: Future[Any] = Future()
+    future.set_result(outcome_of_refusal(error))
+    return future
 
 
 def in_order(submit: Callable[[Any], Future[Any]], events: Iterable[Any], window: int) -> Iterator[Any]:

@@ -15,7 +15,7 @@ import atexit
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from pyfaas import _submission
 from pyfaas._clock import SystemClock
@@ -25,24 +25,51 @@ from pyfaas._functions.code import code_image
 from pyfaas._functions.deployment import deployment
 from pyfaas._observe.statistics import snapshot
 from pyfaas._pool.pool import Pool
-from pyfaas.errors import FunctionNotFound, PyFaasError, RuntimeClosed, SandboxUnavailable
+from pyfaas.errors import FunctionNotFound, InvalidEvent, PyFaasError, RuntimeClosed, SandboxUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
-    from typing import Literal, Self
+    from typing import Literal, Protocol, Self, TypedDict, Unpack
 
     from pyfaas._clock import Clock
+    from pyfaas._config import Isolation
     from pyfaas._functions.source import Source
     from pyfaas._pool.pool import Version
     from pyfaas._worker.context import Context
     from pyfaas.model import Outcome, Statistics
 
-P = ParamSpec("P")
 R = TypeVar("R")
 LATEST = "$LATEST"
+
+if TYPE_CHECKING:
+
+    class Parameters(TypedDict, total=False):
+        """What `register` takes beside the code, for editors and type checkers."""
+
+        memory: int
+        timeout: float
+        env: Mapping[str, str] | None
+        description: str
+        tags: Mapping[str, str] | None
+        max_payload: int
+        reuse: int | None
+        idle_timeout: float | None
+        trusted: bool
+        isolation: Isolation
+        queue_timeout: float | None
+        batch: bool
+        ephemeral_storage: int
+
+    class Decorator(Protocol):
+        """What `@rt.function(…)` is."""
+
+        @overload
+        def __call__(self, code: Callable[[Any, Context], Coroutine[Any, Any, R]], /) -> Function[R]: ...
+        @overload
+        def __call__(self, code: Callable[[Any, Context], R], /) -> Function[R]: ...
 
 
 class Function(Generic[R]):
@@ -124,12 +151,19 @@ class Function(Generic[R]):
             outcomes: Yield `Outcome`s, also for failures; otherwise the first failure raises and cancels the rest.
             window: By default twice the Runtime's `max_concurrency`.
         """
-        size = window or 2 * self._runtime.max_concurrency
+        size = 2 * self._runtime.max_concurrency if window is None else window
+        if type(size) is not int or size < 1:
+            raise ValueError(f"window={window!r}: must be a whole number of invocations, at least 1")
         stream = _submission.in_order if ordered else _submission.as_they_come
         return stream(lambda event: self._submit(event, outcome=outcomes), events, size)
 
     def _submit(self, event: Any, *, outcome: bool) -> Future[Any]:
-        call = Call(self._pool, self._version, event, report=outcome)
+        try:
+            call = Call(self._pool, self._version, event, report=outcome)
+        except InvalidEvent as error:
+            if outcome:
+                return _submission.refused(error)
+            raise
         return _submission.Submission(self._pool, call, outcome=outcome)
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:
@@ -179,16 +213,20 @@ class Runtime:
         return tuple(sorted(self._functions))
 
     @overload
+    def function(self, code: Callable[[Any, Context], Coroutine[Any, Any, R]], /) -> Function[R]: ...
+    @overload
     def function(self, code: Callable[[Any, Context], R], /) -> Function[R]: ...
     @overload
-    def function(
-        self, *, name: str | None = ..., **parameters: Any
-    ) -> Callable[[Callable[[Any, Context], R]], Function[R]]: ...
+    def function(self, *, name: str | None = ..., **parameters: Unpack[Parameters]) -> Decorator: ...
 
     def function(  # type: ignore[misc]  # mypy takes a keyword `code` for the positional one
         self, code: Any = None, /, *, name: str | None = None, **parameters: Any
     ) -> Any:
         """Register the decorated function under its own name; parameters as `register`."""
+        if code is not None and not callable(code):
+            raise TypeError(
+                f"@rt.function takes a function, not {code!r}; another name: @rt.function(name=…)"
+            )
 
         def decorate(code: Callable[..., Any]) -> Function[Any]:
             return self.register(name or code.__name__, code, **parameters)
@@ -197,11 +235,30 @@ class Runtime:
 
     @overload
     def register(
-        self, name: str, code: Callable[..., R], *, handler: str | None = ..., **parameters: Any
+        self,
+        name: str,
+        code: Callable[..., Coroutine[Any, Any, R]],
+        *,
+        handler: str | None = ...,
+        **parameters: Unpack[Parameters],
     ) -> Function[R]: ...
     @overload
     def register(
-        self, name: str, code: str | Path | Source, *, handler: str | None = ..., **parameters: Any
+        self,
+        name: str,
+        code: Callable[..., R],
+        *,
+        handler: str | None = ...,
+        **parameters: Unpack[Parameters],
+    ) -> Function[R]: ...
+    @overload
+    def register(
+        self,
+        name: str,
+        code: str | Path | Source,
+        *,
+        handler: str | None = ...,
+        **parameters: Unpack[Parameters],
     ) -> Function[Any]: ...
 
     def register(

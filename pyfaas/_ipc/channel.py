@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: More than this of an error's text is not for people.
 _TEXT_LIMIT = 262_144
 _FRAMES_LIMIT = 1_000
+#: What a traceback in the host shows of the function's own.
+_NOTE_FRAMES = 12
+_NOTE_LIMIT = 8_192
 
 
 class ErrorReply(msgspec.Struct, frozen=True, rename="camel"):
@@ -77,13 +80,21 @@ def error_of(kind: int, payload: bytes, request_id: str, logs: str) -> PyFaasErr
         text = f"the memory limit was hit: {reply.error_message or 'MemoryError'}"
         out_of_memory: PyFaasError = OutOfMemory(text, request_id=request_id, logs=logs)
         return out_of_memory
-    return FunctionError(
+    error = FunctionError(
         error_type=reply.error_type,
         error_message=reply.error_message,
         stack_trace=tuple(reply.stack_trace),
         request_id=request_id,
         logs=logs,
     )
+    error.add_note(_in_the_function(reply))
+    return error
+
+
+def _in_the_function(reply: ErrorReply) -> str:
+    """Say where it happened: the host's own traceback ends at the channel."""
+    frames_ = "".join(reply.stack_trace[-_NOTE_FRAMES:])[-_NOTE_LIMIT:]
+    return f"In the function:\n{frames_.rstrip()}\n{reply.error_type}: {reply.error_message[:_NOTE_LIMIT]}"
 
 
 def broken(detail: str, request_id: str, logs: str) -> InstanceCrashed:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pyfaas._pool.warden import Warden
 
 #: How long the host waits for the warden to empty a pipe.
-_SYNC_SECONDS = 0.25
+_SYNC_SECONDS = 0.05
 
 
 class LogPipe:

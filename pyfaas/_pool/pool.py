@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyfaas._pool.instance import STATUS_WAIT_SECONDS, Instance
 from pyfaas._pool.reactor import Reactor
-from pyfaas._pool.state import Close, Line, PoolState, QueueFull, Run, Start, Stop
+from pyfaas._pool.state import IDLE, Close, Line, PoolState, QueueFull, Run, Start, Stop
 from pyfaas._pool.stock import Stock
 from pyfaas._pool.tree import Tree
 from pyfaas._pool.version import START_ATTEMPTS, Origin, Version
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: How long a wait for a reply, or an instance's wait for a request, spins at most: two blocking wake-ups. With one,
 #: two ends that sleep keep waking each other just too late to find the other spinning (measured: 75 µs, not 5).
 SPIN_NS = 100_000
+#: How long a grant that was decided may take to arrive.
+_GRANT_SECONDS = 5.0
 
 
 class Waiter(Protocol):
@@ -237,9 +239,12 @@ class Pool:
         self.perform(decisions)
 
     def when_exited(self, instance: Instance, call: Callable[[], None]) -> None:
-        """Make a call once an instance's exit status is known, or after a second without it."""
-        if instance.exit is not None or not instance.channel.pid:
+        """Make a call once it is known how an instance ended, or after a second without that."""
+        if instance.exit is not None:
             call()
+            return
+        if not instance.channel.pid:
+            instance.template.when_decided(call)
             return
 
         def known() -> None:
@@ -320,7 +325,9 @@ class Pool:
         """End all in the reactor's thread: for a garbage collector, which may run while any lock is held."""
         if self.closed is None:
             self.closed = "the Runtime was not closed, and is gone"
-            self.reactor.run_soon(lambda: self.close(0))
+            # By way of the reactor, where no lock is held; but it has to go on while the close waits.
+            end = threading.Thread(target=self.close, args=(0,), name="pyfaas-close", daemon=True)
+            self.reactor.run_soon(end.start)
 
     def forget(self, reason: str) -> None:
         """In a forked child of the host: close what was inherited and touch nothing that belongs to the parent."""
@@ -348,8 +355,14 @@ class Pool:
 
     def _queue(self, version: Version, ticket: Ticket) -> None:
         seconds = version.config.max_wait
-        if ticket.wait_called(seconds) or not self.withdraw(version, ticket):
-            ticket.wait_called(0)  # served in the very last moment
+        try:
+            if ticket.wait_called(seconds):
+                return
+        except BaseException:  # an interrupt
+            self._unqueue(version, ticket)
+            raise
+        if not self.withdraw(version, ticket):
+            ticket.wait_called(_GRANT_SECONDS)  # served in the very last moment: the call is on its way
             return
         with self._lock:
             version.line.counters.throttled()
@@ -359,10 +372,24 @@ class Pool:
         )
         raise Throttled(text, retry_after=version.config.timeout)
 
+    def _unqueue(self, version: Version, ticket: Ticket) -> None:
+        """Give back whatever a ticket has been given whose thread does not want it any more."""
+        if self.withdraw(version, ticket):
+            return
+        ticket.wait_called(_GRANT_SECONDS)
+        if ticket.instance is not None:
+            self.lost(ticket.instance)
+        elif ticket.error is None:
+            self.refused(version)
+
     def _lost_in_idleness(self, instance: Instance) -> None:
         """The process of an instance ended. If it was busy, whoever waits for its reply finds out by himself."""
-        if instance.state.value == "idle":
-            self.lost(instance)
+        with self._lock:
+            if instance.state is not IDLE:
+                return
+            decisions = self._state.lost(instance)
+        self._dispose(instance)
+        self.perform(decisions)
 
     def _dispose(self, instance: Instance) -> None:
         self.reactor.remove(instance.token)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from pyfaas._pool.template import Template
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyfaas._clock import Clock
     from pyfaas._functions.deployment import Deployment
     from pyfaas._pool.instance import Instance
@@ -45,10 +47,17 @@ class Solo:
         """Return the line that says why there was no snapshot to start from; init's own lines follow it."""
         return f"INIT in this instance: a fork cannot copy what init leaves behind ({self._why})\n"
 
+    def when_decided(self, call: Callable[[], None]) -> None:
+        """Make a call once init has succeeded or failed: now, or in the reactor's thread."""
+        if self._process is None:
+            call()
+        else:
+            self._process.when_ready(call)
+
     def init_error(self) -> PyFaasError | None:
         """Say why the process never said hello, once it has ended."""
-        if self._process is None:
-            return None
+        if self._process is None or self._reactor.is_current:
+            return self._process.error if self._process else None  # the reactor waited with `when_decided`
         settled = threading.Lock()
         settled.acquire()
         self._process.when_ready(settled.release)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How long a dead template's exit status may take to arrive; it follows the end of its socket at once.
 _STATUS_WAIT_NS = 1_000_000_000
+#: Messages that are read before the reactor turns to others.
+_BATCH = 8
 
 
 class TemplateState(Enum):
@@ -64,6 +66,7 @@ class Template:
         self._deployment = deployment
         self._solo = solo  # the one instance that this process becomes itself, after init
         self._lock = threading.Lock()
+        self._forks = 0  # asked for, without those that it said failed
         self._waiting: list[Callable[[], None]] = []
         self._pid = 0
         self._pidfd = -1
@@ -93,7 +96,15 @@ class Template:
     def fork(self, instance: Instance) -> None:
         """Ask for the process of an instance."""
         fds = (*instance.channel.peer_ends, instance.log.write_end)
-        _native.send(self._socket, control.FORK, token=instance.token, fds=fds)
+        with self._lock:  # so that nobody closes the socket meanwhile, and its number is another function's
+            if self._socket < 0:
+                raise BrokenPipeError("the template is gone")
+            _native.send(self._socket, control.FORK, token=instance.token, fds=fds)
+            self._forks += 1
+
+    def when_decided(self, call: Callable[[], None]) -> None:
+        """Make a call once it is known what became of an instance's start: at once, since init is over."""
+        call()
 
     def init_error(self) -> PyFaasError | None:
         """Say nothing: an instance's own start has no part in init."""
@@ -149,31 +160,37 @@ class Template:
 
     def _readable(self, _wait: int) -> None:
         try:
-            while self._socket >= 0:
+            for _ in range(_BATCH):
                 message = _native.recv(self._socket, creds=True)
                 if message is None:
                     break
                 self._handle(control.Message(*message))
+            else:
+                return  # the rest when the others have had their turn
         except BlockingIOError:
             return
-        except (OSError, ValueError):
-            self._kill()  # it sent what no honest template sends
+        except Exception:  # noqa: BLE001  # whatever it is: it sent what no honest template sends
+            self._kill()
         self._hung_up()
 
     def _handle(self, message: control.Message) -> None:
+        starting = self.state is TemplateState.STARTING
         if message.type == control.HELLO and not self._pid:
             self._introduce(message.pid)
-        elif message.type == control.READY and self.state is TemplateState.STARTING:
+        elif self._pid and message.pid != self._pid:
+            raise ValueError("a message from another process")
+        elif message.type == control.READY and starting:
             self.left, self.init_ns = message.a, max(0, message.b)
             self.left_text = message.body[:4096].decode("utf-8", "replace")
             if self._solo is None:  # otherwise they come with the logs of its first invocation
                 self.init_logs = self._log.take()
             self._settle(TemplateState.READY, None)
-        elif message.type == control.INIT_ERROR and self.error is None:
+        elif message.type == control.INIT_ERROR and starting and self.error is None:
             self.error = _init_error(self._deployment.name, decode_error(message.body))
-        elif message.type == control.FAILED:
-            failure = control.Failure.of(message)
-            self.error = _sandbox_error(failure)
+        elif message.type == control.FAILED and starting and self.error is None:
+            self.error = _sandbox_error(control.Failure.of(message))
+        elif message.type == control.FAILED and self._forks > 0:
+            self._forks -= 1  # whoever waits for that instance sees its doorbell close
         else:
             raise ValueError("unknown message")
 

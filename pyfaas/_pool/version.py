@@ -96,14 +96,14 @@ class Version:
             template = origin
             template.when_ready(lambda: call(self._settled(template)))
 
-    def doubt(self, origin: Origin) -> None:
-        """Look whether the processes that an instance was to come from live, since it did not come.
+    def doubt(self, origin: Origin, *, unborn: bool = True) -> None:
+        """Look whether the processes that an instance came from live; `unborn`: was to come from, and did not.
 
         What is dead is given up at once: the next attempt must not wait for the news, nor meet it again.
         """
         if origin.warden.has_ended():
             origin.warden.close()
-        elif isinstance(origin, Template):
+        elif unborn and isinstance(origin, Template):
             origin.lose()
 
     def new_instance(self, origin: Origin) -> Instance:

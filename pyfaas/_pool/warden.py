@@ -70,9 +70,10 @@ class Warden:
         self, kind: int, token: int, *, a: int = 0, body: bytes = b"", fds: tuple[int, ...] = ()
     ) -> None:
         """Send a message; descriptors are borrowed."""
-        if self._socket < 0:
-            raise BrokenPipeError("the warden is gone")
-        _native.send(self._socket, kind, a=a, token=token, body=body, fds=fds)
+        with self._lock:  # so that nobody closes the socket meanwhile, and its number is another function's
+            if self._socket < 0:
+                raise BrokenPipeError("the warden is gone")
+            _native.send(self._socket, kind, a=a, token=token, body=body, fds=fds)
 
     def has_ended(self) -> bool:
         """Ask the kernel whether it is gone, before its socket has told."""

@@ -91,12 +91,18 @@ class Handler:
         try:
             # The host is trusted: its bytes need no check.
             event = decode_plain(payload) if kind == 0 else self._unpickled(kind, payload)
+        except MemoryError:
+            return frames.ERROR, failure.OUT_OF_MEMORY
         except Exception as error:  # noqa: BLE001  # whatever it is, the event cannot be read
             return frames.INVALID_EVENT, _bytes(f"the event cannot be decoded: {failure.message(error)}")
         try:
             result = self._function(event, context)
             if type(result) is CoroutineType:
                 result = self._run(result)
+            # Before the encoder sees it: a text that is far too large may not fit into memory twice, and the encoder
+            # dies of that (msgspec 0.22).
+            if (type(result) is str or type(result) is bytes) and len(result) > self._limit:
+                return frames.INVALID_RESULT, _bytes(_TOO_LARGE.format(limit=self._limit))
             if check_value(result) == 0:
                 try:
                     data = encode_plain(result)

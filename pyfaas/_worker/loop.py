@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol
 
-from pyfaas._worker import logs
+from pyfaas._ipc import frames
+from pyfaas._worker import failure, logs
 
 if TYPE_CHECKING:
     from pyfaas._worker.handler import Handler
@@ -30,7 +31,14 @@ def serve(peer: Peer, handler: Handler) -> None:
         SystemExit: The function wants its process to end.
     """
     receive, reply, call = peer.receive, peer.reply, handler.__call__
-    while (request := receive()) is not None:
+    while True:
+        try:
+            request = receive()
+        except MemoryError:  # the event does not fit beside what is there
+            reply(frames.ERROR, failure.OUT_OF_MEMORY)
+            continue
+        if request is None:
+            return
         kind, payload = call(*request)
         out, err = sys.stdout, sys.stderr
         # User code may have put anything there. `dirty` is a class attribute of ours; of others nothing is known.

@@ -383,7 +383,7 @@ def test_wrong_parameters_are_named(rt: pyfaas.Runtime) -> None:
     with pytest.raises(pyfaas.InvalidPackage, match="memory=64"):
         rt.register("echo", echo, memory=64)
     with pytest.raises(TypeError, match="did you mean 'memory'"):
-        rt.register("echo", echo, memry=64)
+        rt.register("echo", echo, memry=64)  # type: ignore[call-overload]
     with pytest.raises(pyfaas.InvalidPackage, match="function name"):
         rt.register("no spaces", echo)
     with pytest.raises(pyfaas.SandboxUnavailable, match="strict"):

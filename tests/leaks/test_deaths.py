@@ -40,8 +40,8 @@ def handler(event, context):
     return "x" * 100_000
 
 rt = pyfaas.Runtime(max_concurrency=8)
-warm = rt.register("warm", code=handler, timeout=0.2, processes=16)
-cold = rt.register("cold", code=handler, timeout=0.2, processes=16, reuse=1)
+warm = rt.register("warm", code=handler, timeout=0.2)
+cold = rt.register("cold", code=handler, timeout=0.2, reuse=1)
 
 def work(fn, event):
     while True:

@@ -111,7 +111,7 @@ def test_cold_starts() -> None:
 
 def test_daemons_end_with_their_instance() -> None:
     with pyfaas.Runtime() as rt:
-        fn = rt.register("f", code=handler, reuse=1, processes=16, timeout=10)
+        fn = rt.register("f", code=handler, reuse=1, timeout=10)
         flat(lambda: fn.invoke({"daemon": 1}), 50)
 
 

@@ -29,7 +29,6 @@ GOOD: list[tuple[str, Any]] = [
     ("isolation", "strict"),
     ("queue_timeout", 0),
     ("queue_timeout", 10_000.0),
-    ("processes", 256),
     ("batch", True),
     ("ephemeral_storage", 10_240),
 ]
@@ -67,8 +66,6 @@ BAD: list[tuple[str, Any, str]] = [
     ("trusted", 1, "True or False"),
     ("isolation", "docker", "isolation='docker': must be 'none', 'standard' or 'strict'"),
     ("queue_timeout", -0.1, "0 or more"),
-    ("processes", -1, "from 0 to 256"),
-    ("processes", 257, "from 0 to 256"),
     ("ephemeral_storage", 511, "from 512 to 10240"),
 ]
 
@@ -81,12 +78,7 @@ def test_defaults_are_lambdas() -> None:
         512,
         6_291_556,
     )
-    assert (config.reuse, config.idle_timeout, config.isolation, config.processes) == (
-        None,
-        None,
-        "standard",
-        0,
-    )
+    assert (config.reuse, config.idle_timeout, config.isolation) == (None, None, "standard")
     assert config.max_wait == config.timeout
 
 

@@ -33,10 +33,8 @@ def _measure(bench: Bench, title: str, imports: str) -> list[Row]:
     burst = Sample(f"cold start back to back, {title}")
     with pyfaas.Runtime() as rt:
         # The reference forks inside a worker of the same code: the same page tables and mappings.
-        reference = rt.register(
-            "reference", code=code, handler="handler", memory=512, processes=16, reuse=None
-        )
-        cold = rt.register("cold", code=code, handler="handler", memory=512, processes=16, reuse=1)
+        reference = rt.register("reference", code=code, handler="handler", memory=512, reuse=None)
+        cold = rt.register("cold", code=code, handler="handler", memory=512, reuse=1)
         for _ in range(5):
             reference.invoke({"forks": BLOCK})
             cold.invoke({})

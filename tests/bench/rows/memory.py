@@ -26,7 +26,7 @@ def measure(bench: Bench) -> list[Row]:
     code = pyfaas.Source(image())
     with pyfaas.Runtime(max_concurrency=INSTANCES + 2) as rt:
         fn = rt.register("warm", code=code, handler="handler", timeout=30)
-        forker = rt.register("forker", code=code, handler="handler", timeout=30, processes=INSTANCES + 1)
+        forker = rt.register("forker", code=code, handler="handler", timeout=30)
         warm_up(rt, fn, INSTANCES)
         holding = [fn.submit({"seconds": 0.3}) for _ in range(INSTANCES)]
         pids = [
