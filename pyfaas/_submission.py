@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class Submission(Future[Any]):
     """A `concurrent.futures.Future` of one invocation. `cancel` works until it is done: a running one is killed."""
 
-    def __init__(self, pool: Pool, call: Call, *, outcome: bool) -> None:
+    def __init__(self, pool: Pool, call: Call, *, outcome: bool, owner: object) -> None:
         super().__init__()
+        self._owner: object = owner  # a Runtime that nobody else holds lives until this is done
         self._pool = pool
         self._call = call
         self._wants_outcome = outcome
@@ -40,6 +41,7 @@ class Submission(Future[Any]):
         """Take it out of the queue, or kill the instance that runs it. `False` only if it is done already."""
         if not self._decision.acquire(blocking=False):
             return self.cancelled()
+        self._owner = None
         super().cancel()
         self.set_running_or_notify_cancel()
         self._pool.withdraw(self._call.version, self)
@@ -155,6 +157,7 @@ class Submission(Future[Any]):
     def _finish(self, outcome: Outcome[Any]) -> None:
         if not self._decision.acquire(blocking=False):
             return
+        self._owner = None
         self.set_running_or_notify_cancel()
         if self._wants_outcome:
             self.set_result(outcome)

@@ -164,7 +164,7 @@ class Function(Generic[R]):
             if outcome:
                 return _submission.refused(error)
             raise
-        return _submission.Submission(self._pool, call, outcome=outcome)
+        return _submission.Submission(self._pool, call, outcome=outcome, owner=self._runtime)
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:
         """Call the plain function, here, without confinement, limits or deadline."""
