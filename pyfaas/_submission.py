@@ -54,7 +54,7 @@ class Submission(Future[Any]):
         """Whether an instance runs it now."""
         return self._instance is not None and not self.done()
 
-    # Waiter: see pyfaas._pool.pool.Waiter
+    # Waiter: see pyfaas._pool.ticket.Waiter
 
     def run(self, instance: Instance) -> None:
         """Post the request to a warm instance."""

@@ -413,7 +413,9 @@ enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns)
         if (result != PF_WAIT_PENDING)
             return result;
     }
-    return wait_asleep(channel);
+    enum pf_wait result = wait_asleep(channel);
+    pf_spin_learn(&channel->spin, pf_now_ns() - channel->posted_ns, spin_ns);
+    return result;
 }
 
 void pf_channel_take(struct pf_channel *channel, void *bytes)

@@ -97,9 +97,11 @@ int pf_peer_receive(struct pf_peer *peer, struct pf_request *request)
     struct pf_region *region = peer->region;
     uint32_t limit = peer->spin_limit_ns;
     if (!pf_spin_until_changed(&peer->spin, &region->request.seq, peer->seq, limit)) {
+        uint64_t start = pf_now_ns();
         int rc = sleep_until_request(peer);
         if (rc <= 0)
             return rc;
+        pf_spin_learn(&peer->spin, pf_now_ns() - start, limit);
     }
     peer->seq = atomic_load_explicit(&region->request.seq, memory_order_acquire);
     const struct pf_request_line *line = &region->request;

@@ -55,4 +55,13 @@ static inline bool pf_spin_until_changed(struct pf_spin *spin, _Atomic uint64_t 
     return caught;
 }
 
+/* Tells the budget how long a wait took that spinning did not catch: within the limit, it would have paid. */
+static inline void pf_spin_learn(struct pf_spin *spin, uint64_t waited_ns, uint64_t limit_ns)
+{
+    if (waited_ns >= limit_ns)
+        return;
+    spin->budget_ns = limit_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)limit_ns;
+    spin->misses = 0;
+}
+
 #endif

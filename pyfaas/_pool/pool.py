@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pyfaas._pool.instance import STATUS_WAIT_SECONDS, Instance
 from pyfaas._pool.reactor import Reactor
 from pyfaas._pool.state import IDLE, Close, Line, PoolState, QueueFull, Run, Start, Stop
 from pyfaas._pool.stock import Stock
+from pyfaas._pool.ticket import Ticket
 from pyfaas._pool.tree import Tree
 from pyfaas._pool.version import START_ATTEMPTS, Origin, Version
 from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed, Throttled
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pyfaas._config import FunctionConfig, RuntimeConfig
     from pyfaas._functions.deployment import Deployment
     from pyfaas._pool.state import Decision
+    from pyfaas._pool.ticket import Waiter
     from pyfaas.model import FunctionStatistics
 
 #: How long a wait for a reply, or an instance's wait for a request, spins at most: two blocking wake-ups. With one,
@@ -29,49 +31,6 @@ if TYPE_CHECKING:
 SPIN_NS = 100_000
 #: How long a grant that was decided may take to arrive.
 _GRANT_SECONDS = 5.0
-
-
-class Waiter(Protocol):
-    """Who waits for an instance. Called outside the lock, from any thread, once."""
-
-    def run(self, instance: Instance) -> None:
-        """Use this warm instance."""
-
-    def start(self) -> None:
-        """Start an instance: there is room for one."""
-
-    def refuse(self, error: PyFaasError) -> None:
-        """Give up."""
-
-
-class Ticket:
-    """A waiter that is a thread."""
-
-    __slots__ = ("_called", "error", "instance")
-
-    def __init__(self) -> None:
-        self.instance: Instance | None = None
-        self.error: PyFaasError | None = None
-        self._called = threading.Lock()
-        self._called.acquire()
-
-    def run(self, instance: Instance) -> None:
-        """See `Waiter`."""
-        self.instance = instance
-        self._called.release()
-
-    def start(self) -> None:
-        """See `Waiter`."""
-        self._called.release()
-
-    def refuse(self, error: PyFaasError) -> None:
-        """See `Waiter`."""
-        self.error = error
-        self._called.release()
-
-    def wait_called(self, seconds: float) -> bool:
-        """Wait; `False` if nobody called in time."""
-        return self._called.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
 
 
 class Pool:
@@ -424,4 +383,4 @@ class Pool:
         self.perform(stops)
 
 
-__all__ = ["Instance", "Origin", "Pool", "Version", "Waiter"]
+__all__ = ["Instance", "Origin", "Pool", "Version"]

@@ -48,6 +48,19 @@ static void gives_up_and_tries_again(void)
     CHECK_EQ(spin.budget_ns, 0);
 }
 
+static void learns_from_waits(void)
+{
+    struct pf_spin spin = {.misses = 5};
+    pf_spin_learn(&spin, 50000, 50000); /* spinning would not have caught it either */
+    CHECK_EQ(spin.budget_ns, 0);
+    CHECK_EQ(spin.misses, 5);
+    pf_spin_learn(&spin, 49999, 50000);
+    CHECK_EQ(spin.budget_ns, 50000);
+    CHECK_EQ(spin.misses, 0);
+    pf_spin_learn(&spin, 0, UINT64_MAX);
+    CHECK_EQ(spin.budget_ns, UINT32_MAX);
+}
+
 static void *set_word(void *word)
 {
     poll(NULL, 0, 1);
@@ -73,6 +86,7 @@ int main(void)
     RUN(does_not_spin_when_told_so);
     RUN(ends_after_its_budget);
     RUN(gives_up_and_tries_again);
+    RUN(learns_from_waits);
     RUN(notices_a_change);
     return 0;
 }
