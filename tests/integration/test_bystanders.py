@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pyfaas
-from pyfaas._pool import pool
+from pyfaas._pool import ticket as tickets
 
 pytestmark = pytest.mark.integration
 
@@ -110,13 +110,13 @@ def test_an_interrupt_in_the_queue_gives_up_its_place(nothing_leaks: None, alarm
 def test_a_grant_that_meets_the_end_of_the_wait_is_used(
     nothing_leaks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grant = pool.Ticket.run
+    grant = tickets.Ticket.run
 
-    def late(ticket: pool.Ticket, instance: Any) -> None:
+    def late(ticket: tickets.Ticket, instance: Any) -> None:
         threading.Event().wait(0.2)  # as if the thread that decided had been preempted
         grant(ticket, instance)
 
-    monkeypatch.setattr(pool.Ticket, "run", late)
+    monkeypatch.setattr(tickets.Ticket, "run", late)
     with pyfaas.Runtime(max_concurrency=1) as rt:
         function = rt.register("nap", nap, queue_timeout=0.4)
         function.invoke(0)
