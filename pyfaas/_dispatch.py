@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _MS = 1_000_000
 #: What the plain encoder raises for an integer beyond 64 bits and the like, which `encode` can do or can explain.
+_ENCODED_SLOWLY = (ValueError, OverflowError, RecursionError, TypeError)
 #: What the plain decoder raises for bytes whose frame is right and whose texts or extensions are not.
 _UNDECODABLE = (ValueError, ArithmeticError, RecursionError, TypeError)
-_ENCODED_SLOWLY = (ValueError, OverflowError, RecursionError, TypeError)
 
 
 def invoke(pool: Pool, version: Version, event: Any) -> Any:
@@ -60,19 +60,17 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
         instance.log.mark()
         reply = instance.channel.call(0, payload, version.timeout_ns, version.start_ns, pool.spin_ns())
         if type(reply) is bytes and check_encoded(reply) == 0:
-            value = decode_plain(reply)
-            pool.give_back(instance)
-            return value
-    except _UNDECODABLE:
-        pass  # the long way says what is wrong with it, and ends the instance
+            try:
+                value = decode_plain(reply)
+            except _UNDECODABLE:
+                pass  # the long way says what is wrong with it, and ends the instance
+            else:
+                pool.give_back(instance)
+                return value
     except BaseException:  # an interrupt in the wait: nobody waits any more
         pool.lost(instance, ended=True)
         raise
-    call = Call(pool, version, event, payload=payload)
-    if call.never_started(instance, reply):
-        call.start_over(instance)
-        return call.run().unwrap()
-    return call.conclude(instance, reply).unwrap()
+    return Call(pool, version, event, payload=payload).take_over(instance, reply).unwrap()
 
 
 class Call:
@@ -133,6 +131,17 @@ class Call:
                 # An interrupt in a wait, or no memory for an arena: nobody waits any more.
                 self._end(instance)
                 raise
+
+    def take_over(self, instance: Instance, reply: Any) -> Outcome[Any]:
+        """Run to the end what was begun without this object; errors as of `run`."""
+        try:
+            if not self.never_started(instance, reply):
+                return self.conclude(instance, reply)
+            self.start_over(instance)
+        except BaseException:  # an interrupt in a wait: nobody waits any more
+            self._end(instance)
+            raise
+        return self.run()
 
     def _exchange(self, instance: Instance) -> Any:
         try:

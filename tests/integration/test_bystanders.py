@@ -107,6 +107,27 @@ def test_an_interrupt_in_the_queue_gives_up_its_place(nothing_leaks: None, alarm
         assert rt.statistics().queued == 0
 
 
+@pytest.mark.parametrize("kind", [ValueError, TypeError, KeyboardInterrupt])
+def test_what_a_signal_handler_raises_in_a_wait_reaches_the_caller(
+    rt: pyfaas.Runtime, kind: type[BaseException]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise kind("from the handler")
+
+    function = rt.register("nap", nap, timeout=60)
+    function.invoke(0)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(kind, match="from the handler"):
+            function.invoke(50)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert rt.statistics().busy == 0
+    assert function.invoke(0) == 0
+
+
 def test_a_grant_that_meets_the_end_of_the_wait_is_used(
     nothing_leaks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
