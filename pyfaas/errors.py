@@ -152,24 +152,9 @@ class _FunctionFault(PyFaasError):
             self.logs = logs
 
 
-class FunctionError(_FunctionFault):
-    """The handler raised. The function's fault; whether to retry is its policy.
+class _RaisedInFunction(_FunctionFault):
+    """What the errors share that began as an exception in the function: that exception, as text."""
 
-    All attributes are text that came from the function: trust it as little as the function.
-
-    Args:
-        message: By default `"<error_type>: <error_message>"`.
-        error_type: Name of the exception's class, as Lambda's `errorType`.
-        error_message: Its text.
-        stack_trace: Its lines, outermost first.
-        logs: The invocation's last log lines.
-
-    >>> error = FunctionError(error_type="KeyError", error_message="'name'")
-    >>> str(error), error.error_type
-    ("KeyError: 'name'", 'KeyError')
-    """
-
-    retryable = "policy"
     error_type: str = ""
     error_message: str = ""
     stack_trace: tuple[str, ...] = ()
@@ -188,6 +173,26 @@ class FunctionError(_FunctionFault):
         self.error_type = error_type
         self.error_message = error_message
         self.stack_trace = tuple(stack_trace)
+
+
+class FunctionError(_RaisedInFunction):
+    """The handler raised. The function's fault; whether to retry is its policy.
+
+    All attributes are text that came from the function: trust it as little as the function.
+
+    Args:
+        message: By default `"<error_type>: <error_message>"`.
+        error_type: Name of the exception's class, as Lambda's `errorType`.
+        error_message: Its text.
+        stack_trace: Its lines, outermost first.
+        logs: The invocation's last log lines.
+
+    >>> error = FunctionError(error_type="KeyError", error_message="'name'")
+    >>> str(error), error.error_type
+    ("KeyError: 'name'", 'KeyError')
+    """
+
+    retryable = "policy"
 
 
 class FunctionTimeout(_FunctionFault, TimeoutError):
@@ -255,7 +260,7 @@ class InstanceCrashed(_FunctionFault):
         self.exit_code = exit_code
 
 
-class InitError(_FunctionFault):
+class InitError(_RaisedInFunction):
     """Import or init of the function failed, or was too slow. The function's fault; a retry does not help.
 
     `error_type`, `error_message` and `stack_trace` are those of the exception, where there was one.
@@ -263,25 +268,6 @@ class InitError(_FunctionFault):
     >>> InitError("'app' has no attribute 'handler'", error_type="Runtime.HandlerNotFound").error_type
     'Runtime.HandlerNotFound'
     """
-
-    error_type: str = ""
-    error_message: str = ""
-    stack_trace: tuple[str, ...] = ()
-
-    def __init__(
-        self,
-        message: str = "",
-        /,
-        *,
-        error_type: str = "",
-        error_message: str = "",
-        stack_trace: tuple[str, ...] = (),
-        **common: Any,
-    ) -> None:
-        super().__init__(message or f"{error_type}: {error_message}".strip(": "), **common)
-        self.error_type = error_type
-        self.error_message = error_message
-        self.stack_trace = tuple(stack_trace)
 
 
 class InvalidResult(_FunctionFault, ValueError):
