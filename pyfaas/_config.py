@@ -1,7 +1,7 @@
 """The parameters of functions and of the Runtime: defaults here, validation in `_schema` when it is needed.
 
-Importing pydantic takes 130 ms, which is most of the time to a first result. So the schema is imported only
-when at least one parameter differs from its default.
+Importing pydantic takes 130 ms, which is most of the time to a first result. So the schema is imported only when a
+parameter is neither its default nor a number or flag that is plainly right.
 """
 
 from __future__ import annotations
@@ -21,6 +21,19 @@ Isolation: TypeAlias = Literal["none", "standard", "strict"]
 MAX_PAYLOAD = 6_291_556
 #: Instances per CPU in the default of `max_concurrency`.
 INSTANCES_PER_CPU = 10
+MAX_TIMEOUT = 900.0
+#: What is just a number, and where it is right without the schema, whose import takes longer than a first result may.
+BOUNDS: dict[str, tuple[int, int] | tuple[float, float]] = {
+    "memory": (128, 10_240),
+    "timeout": (0.001, MAX_TIMEOUT),
+    "max_payload": (1, 2**31 - 1),
+    "reuse": (1, 2**63 - 1),
+    "ephemeral_storage": (512, 10_240),
+    "max_concurrency": (1, 2**31 - 1),
+    "max_queue": (0, 2**63 - 1),
+    "init_timeout": (0.001, MAX_TIMEOUT),
+}
+FLAGS = frozenset({"trusted", "batch"})
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 _NAME_LIMIT = 64
 
@@ -130,11 +143,24 @@ def _checked(cls: type[FunctionConfig | RuntimeConfig], parameters: dict[str, An
         if name not in defaults:
             raise TypeError(f"unknown parameter {name!r}{_suggestion(name, defaults)}")
     changed = {name: value for name, value in parameters.items() if not _same(value, defaults[name])}
-    if not changed:
-        return {}
+    plain = {name: _plain(name, value) for name, value in changed.items()}
+    if None not in plain.values():
+        return plain
     from pyfaas import _schema
 
     return _schema.validate(cls.__name__, changed)
+
+
+def _plain(name: str, value: object) -> float | bool | None:
+    """Return a value that is right without a look at the schema: a flag, or a number between its bounds."""
+    if name in FLAGS:
+        return value if type(value) is bool else None
+    if name not in BOUNDS or (type(value) is not int and type(value) is not float):
+        return None
+    low, high = BOUNDS[name]
+    if type(low) is int and type(value) is float:
+        return None
+    return type(low)(value) if low <= value <= high else None
 
 
 def _same(value: object, default: object) -> bool:

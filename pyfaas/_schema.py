@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pyfaas._config import BOUNDS, MAX_TIMEOUT
 from pyfaas.errors import InvalidPackage
 
 #: Names that Lambda sets itself and refuses in a function's configuration.
@@ -35,7 +36,6 @@ RESERVED = frozenset(
     }
 )
 MAX_ENV = 4096
-MAX_TIMEOUT = 900
 MAX_BATCH_TIMEOUT = 4 * 3600
 _NAME_PATTERN = r"[a-zA-Z][a-zA-Z0-9_]*"
 
@@ -58,6 +58,11 @@ def _environment(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
+def _between(name: str) -> Any:
+    low, high = BOUNDS[name]
+    return Field(ge=low, le=high)
+
+
 class _Parameters(BaseModel):
     # Strict: "256" or True for a number is a mistake to point out, not to repair.
     model_config = ConfigDict(strict=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
@@ -67,7 +72,7 @@ class _Parameters(BaseModel):
 class FunctionConfig(_Parameters):
     """Bounds of `pyfaas._config.FunctionConfig`."""
 
-    memory: Annotated[int, Field(ge=128, le=10_240)] = 128
+    memory: Annotated[int, _between("memory")] = 128
     timeout: Annotated[float, Field(gt=0, le=MAX_BATCH_TIMEOUT)] = 3.0
     env: Annotated[dict[str, str], AfterValidator(_environment)] | None = None
     description: Annotated[str, Field(max_length=256)] = ""
@@ -81,14 +86,14 @@ class FunctionConfig(_Parameters):
         ]
         | None
     ) = None
-    max_payload: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1
+    max_payload: Annotated[int, _between("max_payload")] = 1
     reuse: Annotated[int, Field(ge=1)] | None = None
     idle_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     trusted: bool = False
     isolation: Literal["none", "standard", "strict"] = "standard"
     queue_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     batch: bool = False
-    ephemeral_storage: Annotated[int, Field(ge=512, le=10_240)] = 512
+    ephemeral_storage: Annotated[int, _between("ephemeral_storage")] = 512
 
     wanted = {
         "memory": "a whole number of MB from 128 to 10240",
@@ -109,7 +114,7 @@ class FunctionConfig(_Parameters):
     @model_validator(mode="after")
     def _long_only_in_batch(self) -> FunctionConfig:
         if self.timeout > MAX_TIMEOUT and not self.batch:
-            limits = f"up to {MAX_TIMEOUT} seconds; batch=True allows {MAX_BATCH_TIMEOUT}"
+            limits = f"up to {MAX_TIMEOUT:g} seconds; batch=True allows {MAX_BATCH_TIMEOUT}"
             raise ValueError(f"timeout={self.timeout:g}: must be {limits}")
         return self
 

@@ -95,6 +95,21 @@ def test_bad_value(name: str, value: Any, text: str) -> None:
     assert name in str(raised.value)
 
 
+@pytest.mark.parametrize("name", sorted({*_config.BOUNDS, *_config.FLAGS}))
+def test_what_is_plainly_right_is_right_by_the_schema_too(name: str) -> None:
+    cls = FunctionConfig if name in FunctionConfig.__dataclass_fields__ else RuntimeConfig
+    low, high = _config.BOUNDS.get(name, (False, True))
+    for value in (low, high):
+        made = getattr(cls.make(**{name: value}), name)
+        checked = _schema.validate(cls.__name__, {name: value})[name]
+        assert (made, type(made)) == (checked, type(checked))
+
+
+def test_a_whole_number_of_seconds_is_seconds() -> None:
+    timeout = FunctionConfig.make(timeout=5).timeout
+    assert (timeout, type(timeout)) == (5.0, float)
+
+
 def test_every_parameter_has_bounds_and_words() -> None:
     for ours, theirs in ((FunctionConfig, _schema.FunctionConfig), (RuntimeConfig, _schema.RuntimeConfig)):
         names = set(ours.__dataclass_fields__)
@@ -189,8 +204,9 @@ def test_bounds_hold(memory: int, timeout: float, batch: bool) -> None:
 def test_pydantic_is_imported_only_to_check() -> None:
     program = (
         "import sys; from pyfaas._config import FunctionConfig as F, RuntimeConfig as R;"
-        "F.make(memory=128, timeout=3, env=None); R.make(); assert 'pydantic' not in sys.modules;"
-        "F.make(memory=256); assert 'pydantic' in sys.modules"
+        "F.make(memory=256, timeout=5, env=None, trusted=True); R.make(max_queue=5);"
+        "assert 'pydantic' not in sys.modules;"
+        "F.make(env={'A': 'b'}); assert 'pydantic' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 

@@ -73,8 +73,9 @@ def measure(bench: Bench) -> list[Row]:
         "import pyfaas": _inside(IMPORT.format(touch="")),
         "import pyfaas, and touch Runtime": _inside(IMPORT.format(touch="pyfaas.Runtime")),
         "Runtime() to the first result": _inside(FIRST_RESULT.format(parameters="")),
-        # A parameter that is not the default has to be validated, which loads the library for it.
         "the same with memory=256": _inside(FIRST_RESULT.format(parameters=", memory=256")),
+        # What is no plain number has to be validated, which loads the library for it.
+        "the same with env={…}": _inside(FIRST_RESULT.format(parameters=", env={'A': 'b'}")),
     }
     samples = alternate(timers, bench.calls(100), bench.blocks)
     bench.samples += samples.values()
