@@ -51,21 +51,23 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
             payload = None
     if payload is None or len(payload) > version.max_payload:
         return Call(pool, version, event).run().unwrap()
-    instance = pool.take_idle(version)
+    line = version.line
+    instance: Instance | None = line.take()
     if instance is None:
         return Call(pool, version, event, payload=payload).run().unwrap()
     try:
-        if instance.output_pending:
+        reply = instance.channel.call(0, payload, pool.spin_ns())
+        if reply is None:
             instance.sync_output()
-        instance.log.mark()
-        reply = instance.channel.call(0, payload, version.timeout_ns, version.start_ns, pool.spin_ns())
+            reply = instance.channel.call(0, payload, pool.spin_ns())
         if type(reply) is bytes and check_encoded(reply) == 0:
             try:
                 value = decode_plain(reply)
             except _UNDECODABLE:
                 pass  # the long way says what is wrong with it, and ends the instance
             else:
-                pool.give_back(instance)
+                if not line.give(instance):
+                    pool.give_back(instance)
                 return value
     except BaseException:  # an interrupt in the wait: nobody waits any more
         pool.lost(instance, ended=True)
@@ -111,7 +113,7 @@ class Call:
         """
         left = START_ATTEMPTS
         while True:
-            instance = self._pool.take_idle(self._version)
+            instance: Instance | None = self._version.line.take()
             if instance is None:
                 left -= 1  # a warm instance that turns out dead costs no attempt: there are only so many
                 try:
@@ -148,7 +150,7 @@ class Call:
             self.begin(instance)
         except OSError:  # the template went away meanwhile, or takes no more orders
             return (_native.WAIT_DEAD, -1, b"")
-        return instance.channel.call(*self._request())
+        return instance.channel.call(self._kind, self._payload, self._pool.spin_ns())
 
     def follow(self) -> bool:
         """Go on to the version that replaced this one meanwhile; `False` if none did."""
@@ -167,17 +169,17 @@ class Call:
     def begin(self, instance: Instance) -> None:
         """Get an instance ready for `channel.call` or `post`."""
         self.cold = instance.fresh
-        if instance.output_pending:
-            instance.sync_output()
-        instance.log.mark()
         if instance.fresh:
-            instance.fork()
-        elif self._report:
+            self._pool.fork(instance)
+            return
+        if instance.channel.log_left:
+            instance.sync_output()
+        if self._report:
             self._cpu_ns = instance.cpu_ns()
 
     def post(self, instance: Instance) -> None:
         """Publish the request; a reactor waits for the reply."""
-        instance.channel.post(*self._request())
+        instance.channel.post(self._kind, self._payload, self._pool.spin_ns())
 
     def never_started(self, instance: Instance, reply: Any) -> bool:
         """Whether the instance ended before it took the request, through nobody's fault: another can have it."""
@@ -217,10 +219,6 @@ class Call:
         self.settle(instance)
         self._end(instance)
 
-    def _request(self) -> tuple[int, bytes, int, int, int]:
-        version = self._version
-        return self._kind, self._payload, version.timeout_ns, version.start_ns, self._pool.spin_ns()
-
     def settle(self, instance: Instance, *, later: bool = False) -> None:
         """Have the pool know whether a fresh instance came to life. Calling it again does nothing."""
         if instance.fresh and instance.channel.pid:
@@ -230,7 +228,6 @@ class Call:
 
     def _replied(self, instance: Instance, kind: int, payload: bytes) -> Outcome[Any]:
         request_id = request_text(instance.channel.request_id)
-        instance.output_pending = instance.channel.log_pending
         if kind in (frames.RESULT, frames.PICKLE):
             value, error = replies.value_of(kind, payload, trusted=self._version.trusted), None
             logs = self._logs(instance) if self._report else ""
@@ -238,6 +235,8 @@ class Call:
             logs = self._logs(instance)
             value, error = None, replies.error_of(kind, payload, request_id, logs)
         outcome = self._outcome(instance, request_id, value, error, logs)
+        if self.cold:
+            self._version.learn_first(instance.channel.duration_ns)
         self._pool.give_back(instance, error=error is not None, cold=self.cold)
         return outcome
 
@@ -269,7 +268,7 @@ class Call:
         self._pool.lost(instance, ended=True, cold=self.cold)
 
     def _logs(self, instance: Instance) -> str:
-        if instance.output_pending and instance.exit is None:
+        if instance.exit is None and instance.channel.log_left:
             instance.sync_output()
         logs = instance.log.take()
         return instance.template.take_init_logs() + logs if self.cold else logs

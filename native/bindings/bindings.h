@@ -8,6 +8,7 @@
 int pf_bind_channel(PyObject *module);
 int pf_bind_peer(PyObject *module);
 int pf_bind_reactor(PyObject *module);
+int pf_bind_line(PyObject *module);
 int pf_bind_log(PyObject *module);
 int pf_bind_control(PyObject *module);
 int pf_bind_process(PyObject *module);

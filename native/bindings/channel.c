@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "log.h"
 #include "pf_fd.h"
 
 #define PF_COPY_UNLOCKED (256u * 1024u) /* from here on a copy is long enough to let other threads run */
@@ -78,6 +79,7 @@ static void channel_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
     close_now((struct pf_channel_object *)op);
+    Py_XDECREF(((struct pf_channel_object *)op)->log);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(op);
     Py_DECREF(type);
@@ -101,15 +103,13 @@ static PyObject *take_reply(struct pf_channel_object *self)
     return bytes;
 }
 
-/* A result of a call that wrote nothing is its bytes; anything else is (how the wait ended, kind of reply,
- * bytes). */
+/* A result is its bytes; anything else is (how the wait ended, kind of reply, bytes). */
 static PyObject *conclude(struct pf_channel_object *self, enum pf_wait wait)
 {
     if (wait != PF_WAIT_REPLY)
         return Py_BuildValue("(iiy#)", (int)wait, -1, "", (Py_ssize_t)0);
     PyObject *bytes = take_reply(self);
-    bool plain = self->channel.reply.kind == PF_REPLY_RESULT;
-    if (!bytes || (plain && !(self->channel.reply.flags & PF_RESPONSE_LOG_PENDING)))
+    if (!bytes || self->channel.reply.kind == PF_REPLY_RESULT)
         return bytes;
     return Py_BuildValue("(iiN)", (int)wait, (int)self->channel.reply.kind, bytes);
 }
@@ -121,18 +121,17 @@ static int parse_uint64(PyObject *value, uint64_t *out)
 }
 
 struct request {
-    uint64_t kind, timeout_ns, start_ns, spin_ns;
+    uint64_t kind, spin_ns;
     Py_buffer payload;
 };
 
 static int parse_request(PyObject *const *args, Py_ssize_t count, struct request *request)
 {
-    if (count != 5) {
-        PyErr_SetString(PyExc_TypeError, "expected (kind, payload, timeout_ns, start_ns, spin_ns)");
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "expected (kind, payload, spin_ns)");
         return -1;
     }
-    if (parse_uint64(args[0], &request->kind) < 0 || parse_uint64(args[2], &request->timeout_ns) < 0 ||
-        parse_uint64(args[3], &request->start_ns) < 0 || parse_uint64(args[4], &request->spin_ns) < 0)
+    if (parse_uint64(args[0], &request->kind) < 0 || parse_uint64(args[2], &request->spin_ns) < 0)
         return -1;
     return PyObject_GetBuffer(args[1], &request->payload, PyBUF_SIMPLE);
 }
@@ -140,8 +139,7 @@ static int parse_request(PyObject *const *args, Py_ssize_t count, struct request
 static int post(struct pf_channel *channel, const struct request *request)
 {
     return pf_channel_post(channel, (uint32_t)request->kind, request->payload.buf,
-                           (uint64_t)request->payload.len, request->timeout_ns, request->start_ns,
-                           (uint32_t)request->spin_ns);
+                           (uint64_t)request->payload.len, (uint32_t)request->spin_ns);
 }
 
 /* Runs the wait again after each signal that Python's handlers let pass; one that raises ends the peer. */
@@ -165,6 +163,28 @@ static int wait_without_gil(struct pf_channel *channel, const struct request *re
     return rc;
 }
 
+/* What a new peer writes before it says hello belongs to its first call. */
+static void mark_log(struct pf_channel_object *self)
+{
+    if (self->channel.pid)
+        pf_log_object_mark(self->log);
+}
+
+/* None: output of a call before has to be read first. */
+static PyObject *exchange(struct pf_channel_object *self, const struct request *request)
+{
+    if (!self->channel.busy && pf_channel_log_left(&self->channel))
+        return Py_NewRef(Py_None);
+    mark_log(self);
+    enum pf_wait wait = PF_WAIT_PENDING;
+    int rc = wait_without_gil(&self->channel, request, &wait);
+    if (rc == -EPROTO)
+        return conclude(self, PF_WAIT_PROTOCOL);
+    if (rc < 0)
+        return PyErr_Occurred() ? NULL : raise_errno(rc);
+    return conclude(self, wait);
+}
+
 static PyObject *channel_call(PyObject *op, PyObject *const *args, Py_ssize_t count)
 {
     struct pf_channel_object *self = (struct pf_channel_object *)op;
@@ -173,16 +193,7 @@ static PyObject *channel_call(PyObject *op, PyObject *const *args, Py_ssize_t co
         return NULL;
     PyObject *result = NULL;
     if (enter(self) == 0) {
-        enum pf_wait wait = PF_WAIT_PENDING;
-        int rc = wait_without_gil(&self->channel, &request, &wait);
-        if (rc == -EPROTO) {
-            wait = PF_WAIT_PROTOCOL;
-            rc = 0;
-        }
-        if (rc < 0 && !PyErr_Occurred())
-            raise_errno(rc);
-        if (rc == 0)
-            result = conclude(self, wait);
+        result = exchange(self, &request);
         leave(self);
     }
     PyBuffer_Release(&request.payload);
@@ -197,6 +208,7 @@ static PyObject *channel_post(PyObject *op, PyObject *const *args, Py_ssize_t co
         return NULL;
     int rc = enter(self);
     if (rc == 0) {
+        mark_log(self);
         pf_channel_want_bell(&self->channel);
         rc = post(&self->channel, &request);
         leave(self);
@@ -224,13 +236,25 @@ static PyObject *channel_take(PyObject *op, PyObject *arg)
 
 static PyObject *channel_expect(PyObject *op, PyObject *args)
 {
+    struct pf_channel_object *self = (struct pf_channel_object *)op;
     int parent;
-    unsigned long long max_payload;
-    if (!PyArg_ParseTuple(args, "iK:expect", &parent, &max_payload))
+    unsigned long long max_payload, timeout_ns, start_ns, first_spin_ns;
+    PyObject *log;
+    if (!PyArg_ParseTuple(args, "iKKKKO:expect", &parent, &max_payload, &timeout_ns, &start_ns,
+                          &first_spin_ns, &log))
         return NULL;
-    struct pf_channel *channel = &((struct pf_channel_object *)op)->channel;
+    if (!pf_log_object_check(log)) {
+        PyErr_SetString(PyExc_TypeError, "expected a LogRing");
+        return NULL;
+    }
+    Py_XDECREF(self->log);
+    self->log = Py_NewRef(log);
+    struct pf_channel *channel = &self->channel;
     channel->parent = (pid_t)parent;
     channel->max_payload = max_payload;
+    channel->timeout_ns = timeout_ns;
+    channel->start_ns = start_ns;
+    channel->first_spin_ns = first_spin_ns;
     return Py_NewRef(Py_None);
 }
 
@@ -305,10 +329,18 @@ static PyObject *get_duration_ns(PyObject *op, void *closure)
     return PyLong_FromUnsignedLongLong(began ? ended - started : 0);
 }
 
-static PyObject *get_log_pending(PyObject *op, void *closure)
+static PyObject *get_log_left(PyObject *op, void *closure)
 {
     (void)closure;
-    return PyBool_FromLong(((struct pf_channel_object *)op)->channel.reply.flags & PF_RESPONSE_LOG_PENDING);
+    struct pf_channel *channel = &((struct pf_channel_object *)op)->channel;
+    return PyBool_FromLong(channel->region && pf_channel_log_left(channel));
+}
+
+static PyObject *channel_log_was_read(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    pf_channel_log_was_read(&((struct pf_channel_object *)op)->channel);
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *get_was_taken(PyObject *op, void *closure)
@@ -331,12 +363,15 @@ static PyObject *get_error(PyObject *op, void *closure)
 
 static PyMethodDef methods[] = {
     {"call", (PyCFunction)(void (*)(void))channel_call, METH_FASTCALL,
-     "call(kind, payload, timeout_ns, start_ns, spin_ns) -> bytes | (wait, kind, bytes)"},
+     "call(kind, payload, spin_ns) -> bytes | (wait, kind, bytes); None: first read the log that is left"},
     {"post", (PyCFunction)(void (*)(void))channel_post, METH_FASTCALL,
-     "post(kind, payload, timeout_ns, start_ns, spin_ns): publish, for a reactor to wait"},
+     "post(kind, payload, spin_ns): publish, for a reactor to wait"},
     {"take", channel_take, METH_O, "take(wait) -> what call would have returned"},
     {"expect", channel_expect, METH_VARARGS,
-     "expect(pid, max_payload): whose child the peer has to be; bytes"},
+     "expect(pid, max_payload, timeout_ns, start_ns, first_spin_ns, log): whose child the peer has to be; "
+     "the "
+     "limits of each call, and of the peer's start; how long to spin for its first reply; its LogRing"},
+    {"log_was_read", channel_log_was_read, METH_NOARGS, "What was left in the log pipe has been read."},
     {"release_peer", channel_release_peer, METH_NOARGS, "Closes the ends that were sent to the peer."},
     {"kill", channel_kill, METH_NOARGS, "SIGKILL by pidfd; False if there is nobody to kill."},
     {"close", channel_close, METH_NOARGS, "Kills the peer and lets everything go; idempotent."},
@@ -351,7 +386,7 @@ static PyGetSetDef getset[] = {
     {"pid", get_pid, NULL, "The peer's pid by the kernel's word; 0 before its hello.", NULL},
     {"request_id", get_request_id, NULL, "Id of the last request, 16 bytes.", NULL},
     {"duration_ns", get_duration_ns, NULL, "Of the last call, from its post (or a new peer's hello).", NULL},
-    {"log_pending", get_log_pending, NULL, "Whether output may still be in the log pipe.", NULL},
+    {"log_left", get_log_left, NULL, "Whether output may still be in the log pipe.", NULL},
     {"was_taken", get_was_taken, NULL, "Whether the peer had entered the handler.", NULL},
     {"error", get_error, NULL, "(errno, step, detail) of what went wrong last.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

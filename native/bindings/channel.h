@@ -12,6 +12,7 @@ struct pf_channel_object {
     PyObject_HEAD struct pf_channel channel;
     int memfd, peer_doorbell; /* owned until the peer has them */
     int users;                /* threads inside, under the GIL */
+    PyObject *log;            /* LogRing of the peer; NULL before `expect` */
     bool closing;
 };
 

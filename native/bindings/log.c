@@ -3,19 +3,11 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <sys/socket.h>
 
+#include "log.h"
 #include "pf_clock.h"
 #include "pf_fd.h"
-#include "pf_log.h"
-
-struct log_object {
-    PyObject_HEAD struct pf_log log;
-    int fd;    /* -1 once released */
-    int users; /* threads inside without the GIL */
-    bool closed;
-};
 
 static PyObject *raise_errno(int rc)
 {
@@ -26,7 +18,7 @@ static PyObject *raise_errno(int rc)
 static int log_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"size", NULL};
-    struct log_object *self = (struct log_object *)op;
+    struct pf_log_object *self = (struct pf_log_object *)op;
     Py_ssize_t size = 262144;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n:LogRing", names, &size))
         return -1;
@@ -51,13 +43,13 @@ static PyObject *log_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     (void)args, (void)kwargs;
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    struct log_object *self = (struct log_object *)alloc(type, 0);
+    struct pf_log_object *self = (struct pf_log_object *)alloc(type, 0);
     if (self != NULL)
         self->fd = -1;
     return (PyObject *)self;
 }
 
-static void close_if_unused(struct log_object *self)
+static void close_if_unused(struct pf_log_object *self)
 {
     if (self->closed && self->users == 0)
         pf_log_unmap(&self->log);
@@ -65,7 +57,7 @@ static void close_if_unused(struct log_object *self)
 
 static void log_dealloc(PyObject *op)
 {
-    struct log_object *self = (struct log_object *)op;
+    struct pf_log_object *self = (struct pf_log_object *)op;
     PyTypeObject *type = Py_TYPE(op);
     pf_fd_close(&self->fd);
     pf_log_unmap(&self->log);
@@ -74,7 +66,7 @@ static void log_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
-static int check_open(struct log_object *self)
+static int check_open(struct pf_log_object *self)
 {
     if (!self->closed && self->log.header != NULL)
         return 0;
@@ -88,7 +80,7 @@ PyDoc_STRVAR(fileno_doc, "fileno() -> int\n\nThe memory file, to be sent with PF
 static PyObject *log_fileno(PyObject *op, PyObject *unused)
 {
     (void)unused;
-    struct log_object *self = (struct log_object *)op;
+    struct pf_log_object *self = (struct pf_log_object *)op;
     if (check_open(self) < 0)
         return NULL;
     if (self->fd >= 0)
@@ -103,7 +95,7 @@ PyDoc_STRVAR(release_fd_doc, "release_fd()\n\nClose the descriptor, which is of 
 static PyObject *log_release_fd(PyObject *op, PyObject *unused)
 {
     (void)unused;
-    pf_fd_close(&((struct log_object *)op)->fd);
+    pf_fd_close(&((struct pf_log_object *)op)->fd);
     Py_RETURN_NONE;
 }
 
@@ -112,7 +104,7 @@ PyDoc_STRVAR(close_doc, "close()\n\nGive up descriptor and memory. Idempotent.")
 static PyObject *log_close(PyObject *op, PyObject *unused)
 {
     (void)unused;
-    struct log_object *self = (struct log_object *)op;
+    struct pf_log_object *self = (struct pf_log_object *)op;
     pf_fd_close(&self->fd);
     self->closed = true;
     close_if_unused(self);
@@ -125,7 +117,7 @@ PyDoc_STRVAR(read_doc, "read(start) -> (bytes, dropped, head)\n\nWhat was writte
 
 static PyObject *log_read(PyObject *op, PyObject *args)
 {
-    struct log_object *self = (struct log_object *)op;
+    struct pf_log_object *self = (struct pf_log_object *)op;
     unsigned long long start;
     if (!PyArg_ParseTuple(args, "K:read", &start))
         return NULL;
@@ -169,7 +161,7 @@ PyDoc_STRVAR(sync_doc, "sync(warden_fd, log_id, timeout_s) -> bool\n\nWait until
 
 static PyObject *log_sync(PyObject *op, PyObject *args)
 {
-    struct log_object *self = (struct log_object *)op;
+    struct pf_log_object *self = (struct pf_log_object *)op;
     int warden, rc;
     unsigned long long id;
     double timeout;
@@ -194,7 +186,7 @@ static PyObject *log_sync(PyObject *op, PyObject *args)
 static PyObject *log_get_head(PyObject *op, void *unused)
 {
     (void)unused;
-    struct log_object *self = (struct log_object *)op;
+    struct pf_log_object *self = (struct pf_log_object *)op;
     if (check_open(self) < 0)
         return NULL;
     return PyLong_FromUnsignedLongLong(pf_log_head(&self->log));
@@ -209,7 +201,14 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *log_get_mark(PyObject *op, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((struct pf_log_object *)op)->mark);
+}
+
 static PyGetSetDef properties[] = {
+    {"mark", log_get_mark, NULL, "The position at which the last call on the channel began.", NULL},
     {"head", log_get_head, NULL, "Bytes written since the beginning: the position of what comes next.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -227,10 +226,15 @@ static PyType_Slot slots[] = {
 
 static PyType_Spec spec = {
     .name = "pyfaas._native.LogRing",
-    .basicsize = sizeof(struct log_object),
+    .basicsize = sizeof(struct pf_log_object),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = slots,
 };
+
+bool pf_log_object_check(PyObject *object)
+{
+    return PyType_GetSlot(Py_TYPE(object), Py_tp_dealloc) == (void *)log_dealloc;
+}
 
 int pf_bind_log(PyObject *module)
 {

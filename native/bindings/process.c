@@ -236,6 +236,9 @@ static PyObject *instance_child(struct pf_packet *packet, const struct pf_plan *
         pf_send_failed(place.fds[0], packet->msg.token, err.code, err.step, err.detail);
         _exit(FAILED_EXIT);
     }
+    /* Before Python is repaired: the host gets to know this process meanwhile. */
+    const struct pf_msg hello = {.type = PF_HELLO, .a = PF_INSTANCE};
+    (void)pf_send(place.fds[0], &hello, NULL, 0, NULL, 0, MSG_DONTWAIT); /* without it, it is too late soon */
     PyOS_AfterFork_Child();
     return Py_BuildValue("(iiK)", place.fds[1], place.fds[0], (unsigned long long)packet->msg.token);
 }

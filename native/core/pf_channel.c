@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,9 @@
 #include "pf_clock.h"
 #include "pf_control.h"
 #include "pf_fd.h"
+
+/* Looks at a word that a peer is about to write, a few microseconds in all. */
+#define PF_LOG_PATIENCE 200
 
 int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd, int *peer_doorbell)
 {
@@ -48,6 +52,8 @@ int pf_channel_open(struct pf_channel *channel, uint64_t max_payload, int *memfd
         return rc;
     }
     channel->region = region;
+    *(volatile uint8_t *)channel->region->request_bytes = 0; /* small calls find their pages mapped */
+    *(volatile uint8_t *)channel->region->response_bytes = 0;
     channel->doorbell = pf_fd_take(&ours);
     *memfd = pf_fd_take(&region_fd);
     *peer_doorbell = pf_fd_take(&theirs);
@@ -135,7 +141,12 @@ static bool drop_unused_arenas(struct pf_channel *channel, bool used_request)
     return true;
 }
 
-static void begin(struct pf_channel *channel, uint64_t timeout_ns, uint64_t start_ns)
+static uint64_t at_most(uint64_t value, uint64_t limit)
+{
+    return value < limit ? value : limit;
+}
+
+static void begin(struct pf_channel *channel)
 {
     channel->seq++;
     memcpy(channel->id, channel->next_id, PF_ID_SIZE);
@@ -145,8 +156,8 @@ static void begin(struct pf_channel *channel, uint64_t timeout_ns, uint64_t star
     channel->reply = (struct pf_reply){0};
     channel->posted_ns = pf_now_ns();
     channel->finished_ns = 0;
-    channel->timeout_ns = timeout_ns < PF_MAX_NS ? timeout_ns : PF_MAX_NS;
-    channel->start_ns = start_ns < PF_MAX_NS ? start_ns : PF_MAX_NS;
+    channel->timeout_ns = at_most(channel->timeout_ns, PF_MAX_NS);
+    channel->start_ns = at_most(channel->start_ns, PF_MAX_NS);
     channel->deadline_ns =
         channel->posted_ns + (channel->pidfd >= 0 ? channel->timeout_ns : channel->start_ns);
 }
@@ -161,6 +172,7 @@ static void publish(struct pf_channel *channel, uint32_t kind, uint64_t length, 
     line->kind = kind;
     line->flags = flags;
     line->spin_ns = spin_ns;
+    line->cpu = (uint32_t)sched_getcpu();
     memcpy(line->id, channel->id, PF_ID_SIZE);
     atomic_store_explicit(&line->seq, channel->seq, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
@@ -170,7 +182,7 @@ static void publish(struct pf_channel *channel, uint32_t kind, uint64_t length, 
 }
 
 int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
-                    uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns)
+                    uint32_t spin_ns)
 {
     struct pf_region *region = channel->region;
     if (!region)
@@ -196,7 +208,7 @@ int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *paylo
     }
     if (length)
         memcpy(in_arena ? channel->request_arena.bytes : region->request_bytes, payload, length);
-    begin(channel, timeout_ns, start_ns);
+    begin(channel);
     publish(channel, kind, length, flags, spin_ns);
     return 0;
 }
@@ -243,7 +255,7 @@ enum pf_wait pf_channel_step(struct pf_channel *channel)
     uint64_t capacity = flags & PF_RESPONSE_IN_ARENA ? channel->response_arena.capacity : PF_INLINE_CAP;
     if (kind >= PF_REPLY_KINDS)
         return broken(channel, "unknown kind of reply");
-    if (flags & ~(uint32_t)(PF_RESPONSE_IN_ARENA | PF_RESPONSE_LOG_PENDING))
+    if (flags & ~(uint32_t)PF_RESPONSE_IN_ARENA)
         return broken(channel, "unknown flag in a reply");
     if (length > capacity || length > channel->max_payload)
         return broken(channel, "a reply larger than its area");
@@ -380,11 +392,13 @@ static enum pf_wait sleep_once(struct pf_channel *channel, uint64_t remaining)
     return result == PF_WAIT_PENDING && fds[1].revents ? ended(channel) : result;
 }
 
+/* Until the call is decided, or (PF_WAIT_PENDING) the peer has said hello. */
 static enum pf_wait wait_asleep(struct pf_channel *channel)
 {
     _Atomic uint32_t *asleep = &channel->region->host_asleep;
     enum pf_wait result = PF_WAIT_PENDING;
-    while (result == PF_WAIT_PENDING) {
+    bool unborn = channel->pidfd < 0;
+    while (result == PF_WAIT_PENDING && (channel->pidfd < 0) == unborn) {
         atomic_store_explicit(asleep, 1, memory_order_relaxed);
         atomic_thread_fence(
             memory_order_seq_cst); /* first tell, then look: the peer does both the other way round */
@@ -407,13 +421,21 @@ enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns)
 {
     if (!channel->region || !channel->busy)
         return PF_WAIT_DEAD;
-    if (channel->pidfd >= 0 && pf_spin_until_changed(&channel->spin, &channel->region->response.seq,
-                                                     channel->last_response, spin_ns)) {
-        enum pf_wait result = pf_channel_step(channel);
-        if (result != PF_WAIT_PENDING)
-            return result;
+    _Atomic uint64_t *reply = &channel->region->response.seq;
+    enum pf_wait result = PF_WAIT_PENDING;
+    if (channel->pidfd < 0) {
+        result = wait_asleep(channel);
+        /* A process that has just been forked answers soon: whoever spins needs no second wake-up. */
+        if (result == PF_WAIT_PENDING && spin_ns)
+            (void)pf_spin_changed(reply, channel->last_response, channel->first_spin_ns);
+    } else {
+        (void)pf_spin_until_changed(&channel->spin, reply, channel->last_response, spin_ns);
     }
-    enum pf_wait result = wait_asleep(channel);
+    if (result == PF_WAIT_PENDING)
+        result = pf_channel_step(channel);
+    if (result != PF_WAIT_PENDING)
+        return result;
+    result = wait_asleep(channel);
     pf_spin_learn(&channel->spin, pf_now_ns() - channel->posted_ns, spin_ns);
     return result;
 }
@@ -428,6 +450,24 @@ void pf_channel_take(struct pf_channel *channel, void *bytes)
         memcpy(bytes, in_arena ? channel->response_arena.bytes : channel->region->response_bytes,
                reply->length);
     channel->busy = false;
+}
+
+bool pf_channel_log_left(struct pf_channel *channel)
+{
+    if (channel->log_read == channel->seq)
+        return false;
+    _Atomic uint64_t *word = &channel->region->log_checked;
+    uint64_t checked = atomic_load_explicit(word, memory_order_acquire);
+    for (int i = 0; i < PF_LOG_PATIENCE && checked >> 1 < channel->seq; i++) { /* it is about to look */
+        pf_pause();
+        checked = atomic_load_explicit(word, memory_order_acquire);
+    }
+    return checked != 2 * channel->seq;
+}
+
+void pf_channel_log_was_read(struct pf_channel *channel)
+{
+    channel->log_read = channel->seq;
 }
 
 bool pf_channel_was_taken(const struct pf_channel *channel)

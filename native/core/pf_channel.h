@@ -44,11 +44,13 @@ struct pf_channel {
     pid_t parent;             /* whose child the peer has to be; 0: this process's own */
     uint64_t max_payload;
     uint64_t seq;           /* of the request that was posted last */
+    uint64_t log_read;      /* of the request whose output is known to have left the pipe */
     uint64_t last_response; /* what the response line's seq was when it was last believed */
     uint64_t posted_ns;
-    uint64_t start_ns;    /* how long the peer may take until it says hello */
-    uint64_t timeout_ns;  /* at most PF_MAX_NS, as the one above */
-    uint64_t deadline_ns; /* of the call in flight; moves once, at the hello of a new peer */
+    uint64_t start_ns;      /* how long the peer may take until it says hello; set by the owner */
+    uint64_t timeout_ns;    /* of a call, from its post or the hello; set by the owner, as the one above */
+    uint64_t first_spin_ns; /* how long to spin for the first reply; set by the owner */
+    uint64_t deadline_ns;   /* of the call in flight; moves once, at the hello of a new peer */
     uint64_t finished_ns;
     uint32_t wakes;
     bool busy;
@@ -74,7 +76,12 @@ void pf_channel_forget(struct pf_channel *channel);
  * nothing. Times beyond PF_MAX_NS count as that. After any other outcome than a reply that was taken, the
  * channel stays busy for good. */
 int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
-                    uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns);
+                    uint32_t spin_ns);
+
+/* True if output of the last call, or of one before, may still be in the log pipe: have it read, and say so.
+ * The peer's word, on which only its own function's log depends. */
+bool pf_channel_log_left(struct pf_channel *channel);
+void pf_channel_log_was_read(struct pf_channel *channel);
 
 /* Looks once, without waiting, whether the call is decided. */
 enum pf_wait pf_channel_step(struct pf_channel *channel);

@@ -25,7 +25,6 @@ enum pf_request_flag {
 
 enum pf_response_flag {
     PF_RESPONSE_IN_ARENA = 1,
-    PF_RESPONSE_LOG_PENDING = 2, /* output of this call may still be in the log pipe */
 };
 
 enum pf_reply_kind {
@@ -51,6 +50,7 @@ struct pf_request_line { /* writer: host */
     uint32_t kind;
     uint32_t flags;
     uint32_t spin_ns; /* how long the peer should spin for the next request */
+    uint32_t cpu;     /* where the host's thread runs: two that spin must not share it */
     uint8_t id[PF_ID_SIZE];
 };
 
@@ -68,6 +68,9 @@ struct pf_region {
     _Alignas(64) _Atomic uint32_t host_asleep; /* writer: host */
     _Alignas(64) _Atomic uint32_t peer_asleep; /* writer: peer */
     _Alignas(64) _Atomic uint64_t taken;       /* writer: peer; the last request whose handler was entered */
+    _Alignas(64) _Atomic uint64_t
+        log_checked; /* writer: peer; after reply s, when the host is at work already:
+                        2*s if no output is left in its log pipe, else 2*s+1 */
     _Alignas(4096) uint8_t request_bytes[PF_INLINE_CAP];
     _Alignas(4096) uint8_t response_bytes[PF_INLINE_CAP];
 };

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -12,6 +13,9 @@
 
 #include "pf_clock.h"
 #include "pf_fd.h"
+
+/* Requests between two moves to another CPU. */
+#define PF_STAY 64u
 
 int pf_peer_open(struct pf_peer *peer, int memfd, int doorbell)
 {
@@ -92,11 +96,28 @@ static int sleep_until_request(struct pf_peer *peer)
     return rc;
 }
 
+/* A waker of a socket promises the scheduler to sleep next, so the woken one is put on the waker's CPU; but
+ * the waker spins, and the two would take turns there for milliseconds. So the peer moves over. */
+static void step_aside(struct pf_peer *peer, uint32_t cpu)
+{
+    cpu_set_t all, others;
+    if (cpu >= CPU_SETSIZE || (int)cpu != sched_getcpu() || peer->seq < peer->stay_until_seq)
+        return;
+    peer->stay_until_seq = peer->seq + PF_STAY;
+    if (sched_getaffinity(0, sizeof all, &all) < 0)
+        return; /* more CPUs than fit, or not allowed: it stays slow for a moment */
+    others = all;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
+        (void)sched_setaffinity(0, sizeof all, &all);
+}
+
 int pf_peer_receive(struct pf_peer *peer, struct pf_request *request)
 {
     struct pf_region *region = peer->region;
     uint32_t limit = peer->spin_limit_ns;
-    if (!pf_spin_until_changed(&peer->spin, &region->request.seq, peer->seq, limit)) {
+    bool caught = pf_spin_until_changed(&peer->spin, &region->request.seq, peer->seq, limit);
+    if (!caught) {
         uint64_t start = pf_now_ns();
         int rc = sleep_until_request(peer);
         if (rc <= 0)
@@ -106,6 +127,8 @@ int pf_peer_receive(struct pf_peer *peer, struct pf_request *request)
     peer->seq = atomic_load_explicit(&region->request.seq, memory_order_acquire);
     const struct pf_request_line *line = &region->request;
     peer->spin_limit_ns = line->spin_ns;
+    if (!caught && line->spin_ns)
+        step_aside(peer, line->cpu);
     if (line->flags & PF_REQUEST_DROP_ARENAS) {
         pf_arena_close(&peer->request_arena);
         pf_arena_close(&peer->response_arena);
@@ -118,7 +141,7 @@ int pf_peer_receive(struct pf_peer *peer, struct pf_request *request)
     }
     *request = (struct pf_request){.payload = in_arena ? peer->request_arena.bytes : region->request_bytes,
                                    .length = line->length,
-                                   .timeout_ns = line->timeout_ns,
+                                   .deadline_ns = pf_now_ns() + line->timeout_ns,
                                    .kind = line->kind};
     memcpy(request->id, line->id, PF_ID_SIZE);
     atomic_store_explicit(&region->taken, peer->seq, memory_order_release);
@@ -151,8 +174,15 @@ static int obtain_arena(struct pf_peer *peer, uint64_t length)
     return rc < 0 ? rc : 0;
 }
 
+static bool has_output(int log)
+{
+    int left = 0;
+    return log >= 0 && ioctl(log, FIONREAD, &left) == 0 && left > 0;
+}
+
 int pf_peer_reply(struct pf_peer *peer, uint32_t kind, const void *bytes, uint64_t length, int log)
 {
+    struct pf_region *region = peer->region;
     bool in_arena = length > PF_INLINE_CAP;
     if (in_arena && peer->response_arena.capacity < length) {
         int rc = obtain_arena(peer, length);
@@ -160,10 +190,11 @@ int pf_peer_reply(struct pf_peer *peer, uint32_t kind, const void *bytes, uint64
             return rc;
     }
     if (length)
-        memcpy(in_arena ? peer->response_arena.bytes : peer->region->response_bytes, bytes, length);
+        memcpy(in_arena ? peer->response_arena.bytes : region->response_bytes, bytes, length);
     uint32_t flags = in_arena ? PF_RESPONSE_IN_ARENA : 0;
-    int left = 0;
-    if (log >= 0 && ioctl(log, FIONREAD, &left) == 0 && left > 0)
-        flags |= PF_RESPONSE_LOG_PENDING;
-    return publish(peer, 2 * peer->seq + 1, kind, flags, length);
+    int rc = publish(peer, 2 * peer->seq + 1, kind, flags, length);
+    /* What has been written was written before. The question costs more than all else here, so the host does
+     * not wait for its answer. */
+    atomic_store_explicit(&region->log_checked, 2 * peer->seq + has_output(log), memory_order_release);
+    return rc;
 }

@@ -13,6 +13,7 @@ struct pf_peer {
     struct pf_region *region; /* owned mapping */
     int doorbell;             /* owned */
     uint64_t seq;             /* of the request in hand */
+    uint64_t stay_until_seq;  /* before it, no move to another CPU */
     uint32_t spin_limit_ns;   /* the host's hint */
     struct pf_spin spin;
     struct pf_arena request_arena;
@@ -22,7 +23,7 @@ struct pf_peer {
 struct pf_request {
     const uint8_t *payload; /* borrowed: in the shared area until the reply */
     uint64_t length;
-    uint64_t timeout_ns;
+    uint64_t deadline_ns; /* on the monotonic clock, from the moment that it was received */
     uint32_t kind;
     uint8_t id[PF_ID_SIZE];
 };

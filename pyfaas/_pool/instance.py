@@ -14,7 +14,7 @@ from pyfaas import _native
 from pyfaas._ipc import channel as replies
 from pyfaas._ipc import control
 from pyfaas._observe import lines
-from pyfaas._pool.state import Line, Slot
+from pyfaas._pool.state import Slot
 from pyfaas._pool.warden import Exit
 from pyfaas.errors import FunctionTimeout, InstanceCrashed, PyFaasError, SandboxUnavailable
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyfaas._pool.solo import Solo
     from pyfaas._pool.stock import Kit
     from pyfaas._pool.template import Template
+    from pyfaas._pool.version import Version
 
 #: How long an exit status may take to arrive after the death was seen; the warden reaps at once.
 STATUS_WAIT_SECONDS = 1.0
@@ -47,26 +48,16 @@ class Instance(Slot):
         "log",
         "on_decided",
         "on_lost",
-        "output_pending",
         "siblings",
         "template",
         "token",
     )
 
-    def __init__(
-        self,
-        line: Line,
-        template: Template | Solo,
-        token: int,
-        max_payload: int,
-        kit: Kit,
-        siblings: set[Instance],
-    ) -> None:
-        super().__init__(line)
-        self.siblings = siblings  # those that are not stopped yet
+    def __init__(self, version: Version, template: Template | Solo, token: int, kit: Kit) -> None:
+        super().__init__(version.line)
+        self.siblings = version.instances  # those that are not stopped yet
         self.token = token
         self.template = template
-        self.output_pending = False  # what it wrote may still be in the pipe
         self.fresh = True  # until it has introduced itself and its death is watched
         self.exit: Exit | None = None
         self.on_lost: Callable[[Instance], None] | None = None
@@ -75,17 +66,15 @@ class Instance(Slot):
         self._memory_mb = 0
         self._memory_read_ns = 0
         self.channel, self.log = kit
-        self.channel.expect(template.warden.pid, max_payload)
-        try:
-            self.log.attach(template.warden, token)
-        except BaseException:
-            kit.close()
-            raise
+        limits = (version.max_payload, version.timeout_ns, version.start_ns, version.first_spin_ns)
+        self.channel.expect(template.warden.pid, *limits, self.log.ring)
 
     def fork(self) -> None:
         """Have the process made. It says hello on the channel's doorbell."""
         try:
             self.template.fork(self)
+            # While it is forked, and before anybody may ask for what it wrote.
+            self.log.attach(self.template.warden, self.token)
         finally:
             self.channel.release_peer()
             self.log.release_write_end()
@@ -100,7 +89,7 @@ class Instance(Slot):
     def sync_output(self) -> None:
         """Wait until all that it wrote has been read."""
         self.log.sync()
-        self.output_pending = False
+        self.channel.log_was_read()
 
     def stop(self) -> None:
         """Kill it, if it lives, and let everything of it go; once, whoever comes first."""

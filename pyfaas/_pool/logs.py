@@ -17,32 +17,33 @@ _SYNC_SECONDS = 0.05
 
 
 class LogPipe:
-    """The output of one process. `attach` it, then `mark()` before an invocation and `take()` after it.
+    """The output of one process. `attach` it, then `take()` after an invocation.
 
-    The warden holds the reading end; the host reads the ring, so that it needs no descriptor for it.
+    The warden holds the reading end; the host reads the ring, so that it needs no descriptor for it. The channel
+    marks in the ring where each invocation begins.
     """
 
-    __slots__ = ("_read_end", "_ring", "_start", "_warden", "token", "write_end")
+    __slots__ = ("_read_end", "_start", "_warden", "ring", "token", "write_end")
 
     def __init__(self) -> None:
         self.token = 0
         self._warden: Warden | None = None
         self._start = 0
-        self._ring = _native.LogRing()
+        self.ring = _native.LogRing()
         try:
             self._read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
         except BaseException:
-            self._ring.close()
+            self.ring.close()
             raise
         os.set_blocking(self._read_end, False)
 
     def attach(self, warden: Warden, token: int) -> None:
         """Have a warden pump it; announces the process that will write."""
-        warden.send(control.ADOPT, token, fds=(self._read_end, self._ring.fileno()))
+        warden.send(control.ADOPT, token, fds=(self._read_end, self.ring.fileno()))
         self._warden, self.token = warden, token
         os.close(self._read_end)
         self._read_end = -1
-        self._ring.release_fd()
+        self.ring.release_fd()
 
     def release_write_end(self) -> None:
         """Close the end that was sent to the process."""
@@ -50,18 +51,14 @@ class LogPipe:
             os.close(self.write_end)
             self.write_end = -1
 
-    def mark(self) -> None:
-        """Start here: what was written before belongs to another invocation."""
-        self._start = self._ring.head
-
     def sync(self) -> None:
         """Wait until the pipe is empty."""
         if self._warden is not None and self._warden.alive:
-            self._ring.sync(self._warden.fileno, self.token, _SYNC_SECONDS)
+            self.ring.sync(self._warden.fileno, self.token, _SYNC_SECONDS)
 
     def take(self) -> str:
-        """Return what was written since `mark`; of a flood the end, and how much is missing."""
-        data, dropped, self._start = self._ring.read(self._start)
+        """Return what the invocation has written and nobody has taken; of a flood the end, and how much is missing."""
+        data, dropped, self._start = self.ring.read(max(self._start, self.ring.mark))
         text: str = data.decode("utf-8", "backslashreplace")
         return f"[{dropped:,} bytes of earlier output were dropped]\n{text}" if dropped else text
 
@@ -78,4 +75,4 @@ class LogPipe:
         if self._read_end >= 0:
             os.close(self._read_end)
             self._read_end = -1
-        self._ring.close()
+        self.ring.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyfaas._pool.instance import STATUS_WAIT_SECONDS, Instance
 from pyfaas._pool.reactor import Reactor
-from pyfaas._pool.state import IDLE, Close, Line, PoolState, QueueFull, Run, Start, Stop
+from pyfaas._pool.state import Close, Line, PoolState, QueueFull, Run, Start, Stop
 from pyfaas._pool.stock import Stock
 from pyfaas._pool.ticket import Ticket
 from pyfaas._pool.tree import Tree
@@ -40,10 +40,11 @@ class Pool:
         self.closed: str | None = None
         self.reactor = Reactor()
         self._tree = Tree(self.reactor)
-        self._stock = Stock(self.reactor)
+        self._stock = Stock()
         self._clock = clock
         self._lock = threading.Lock()
         self._state = PoolState(concurrency=config.concurrency, max_queue=config.max_queue)
+        self._turnstile = self._state.turnstile
         self._cpus = len(os.sched_getaffinity(0))
         self._versions: dict[Line, Version] = {}
         self._quiet = threading.Condition(self._lock)
@@ -60,6 +61,7 @@ class Pool:
             name,
             config,
             deployment,
+            turnstile=self._turnstile,
             reactor=self.reactor,
             tree=self._tree,
             stock=self._stock,
@@ -74,20 +76,15 @@ class Pool:
         """Let a version end when what it runs, and what waits for it, is done; who comes too late goes to the new."""
         with self._lock:
             old.successor = new
-            new.line.counters = old.line.counters  # they are the function's, whatever its code
             decisions = self._state.retire(old.line)
+            new.line.counters = old.line.count_served()  # they are the function's, whatever its code
         self.perform(decisions)
 
     # Getting an instance
 
-    def take_idle(self, version: Version) -> Instance | None:
-        """Return a warm instance if one is free. The way of nearly every invocation."""
-        with self._lock:
-            return self._state.take_idle(version.line)  # type: ignore[return-value]  # real slots are Instances
-
     def spin_ns(self) -> int:
         """How long to spin: not at all when more would be runnable than there are CPUs."""
-        return SPIN_NS if 2 * self._state.busy <= self._cpus else 0
+        return SPIN_NS if 2 * self._turnstile.inside <= self._cpus else 0
 
     def lease(self, version: Version) -> Instance:
         """Return an instance: warm, or fresh with its process yet to be forked, after waiting if need be.
@@ -144,7 +141,10 @@ class Pool:
     # Giving it back
 
     def give_back(self, instance: Instance, *, error: bool = False, cold: bool = False) -> None:
-        """Count an invocation that ended with a reply, and let the instance serve the next."""
+        """Count an invocation that ended with a reply, and let the instance serve the next.
+
+        `Line.give` is the short way to the same, where nothing else follows.
+        """
         expires = instance.line.idle_timeout_ns is not None
         now_ns = self._clock.monotonic_ns() if expires else 0
         with self._lock:
@@ -171,6 +171,11 @@ class Pool:
         """Count an invocation that ended before it had an instance."""
         with self._lock:
             version.line.counters.ended(error=True)
+
+    def fork(self, instance: Instance) -> None:
+        """Have the process of a fresh instance made; meanwhile the stock is filled up for the next."""
+        instance.fork()
+        self.reactor.run_soon(self._stock.fill)
 
     def started(self, instance: Instance, *, later: bool) -> None:
         """Note that a fresh instance has a process, and watch over it: at once, or `later` if it does well."""
@@ -228,7 +233,7 @@ class Pool:
                 1 for instance in list(version.instances) if instance.fresh and instance.channel.pid
             )
             starting = line.starting - said_hello
-            return line.counters.snapshot(
+            return line.count_served().snapshot(
                 starting=starting, idle=len(line.idle), busy=line.busy - starting, queued=len(line.waiting)
             )
 
@@ -253,6 +258,7 @@ class Pool:
         """
         with self._lock:
             self.closed = self.closed or "the Runtime is closed"
+            self._turnstile.attended = True
             deadline = None if timeout is None else self._clock.monotonic_ns() + int(timeout * 1e9)
             while self._state.busy or self._state.waiting:
                 if not self._clock.wait(self._quiet, deadline):
@@ -292,8 +298,7 @@ class Pool:
         """In a forked child of the host: close what was inherited and touch nothing that belongs to the parent."""
         self.closed = reason
         self._lock = threading.Lock()
-        for line, version in list(self._versions.items()):
-            line.idle.clear()
+        for version in list(self._versions.values()):
             version.forget()
         self._stock.forget()
         self._tree.forget()
@@ -327,7 +332,7 @@ class Pool:
             version.line.counters.throttled()
         text = (
             f"'{version.name}': no instance came free within {seconds:g} s (queue_timeout); "
-            f"{self._state.concurrency} are busy (max_concurrency={self._state.concurrency})"
+            f"{self._turnstile.limit} are busy (max_concurrency={self._turnstile.limit})"
         )
         raise Throttled(text, retry_after=version.config.timeout)
 
@@ -344,11 +349,10 @@ class Pool:
     def _lost_in_idleness(self, instance: Instance) -> None:
         """The process of an instance ended. If it was busy, whoever waits for its reply finds out by himself."""
         with self._lock:
-            if instance.state is not IDLE:
-                return
-            decisions = self._state.lost(instance)
-        self._dispose(instance)
-        self.perform(decisions)
+            decisions = self._state.lost_in_idleness(instance)
+        if decisions is not None:
+            self._dispose(instance)
+            self.perform(decisions)
 
     def _dispose(self, instance: Instance) -> None:
         self.reactor.remove(instance.token)

@@ -55,7 +55,8 @@ class Reactor:
     def run_soon(self, call: Callable[[], None]) -> None:
         """Make a call in the reactor's thread."""
         self._soon.append(call)
-        self._native.wake()
+        if len(self._soon) == 1:  # otherwise the wake-up of the one before is still to be answered
+            self._native.wake()
 
     @property
     def is_current(self) -> bool:

@@ -2,6 +2,10 @@
 
 The pool calls it under its lock and does, after the lock, what the returned decisions say. All fairness and every
 limit is here, so that all of it can be tested without a process.
+
+Only the way of nearly every invocation takes no lock: `Line.take` and `Line.give` (native/bindings/line.c) are one step
+each under the GIL. So whatever is decided here tolerates that an idle slot is taken meanwhile, and whoever begins to
+wait looks once more afterwards: `give` takes the long way as soon as somebody waits.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pyfaas import _native
 from pyfaas._observe.statistics import Counters
 
 if TYPE_CHECKING:
@@ -25,64 +30,55 @@ class SlotState(Enum):
     DEAD = "dead"
 
 
-#: From each state to which: an instance is born busy, for the invocation that asked for it.
-TRANSITIONS = {
-    SlotState.BUSY: {SlotState.IDLE, SlotState.BUSY, SlotState.DEAD},
-    SlotState.IDLE: {SlotState.BUSY, SlotState.DEAD},
-    SlotState.DEAD: set[SlotState](),
-}
-
-
-#: An enum's members are looked up slowly, and these are needed twice for each invocation.
-BUSY, IDLE = SlotState.BUSY, SlotState.IDLE
-
-
 class Slot:
     """The place of one instance in its line. `Instance` is a slot with a process."""
 
-    __slots__ = ("idle_since_ns", "line", "state", "uses")
+    __slots__ = ("__weakref__", "dead", "idle_since_ns", "line", "uses")
 
     def __init__(self, line: Line) -> None:
         self.line = line
-        self.state = SlotState.BUSY
-        self.uses = 0
+        self.dead = False
+        self.uses = 0  # counted only where they are limited
         self.idle_since_ns = 0
 
-    def become(self, state: SlotState) -> None:
-        """Change state, if the table allows it."""
-        if state not in TRANSITIONS[self.state]:
-            raise AssertionError(f"{self!r} cannot become {state.value}")
-        self.state = state
+    @property
+    def state(self) -> SlotState:
+        """Where it is in its life."""
+        if self.dead:
+            return SlotState.DEAD
+        return SlotState.IDLE if self in self.line.idle else SlotState.BUSY
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.state.value} uses={self.uses}>"
+        return f"<{type(self).__name__} {self.state.value}>"
 
 
-class Line:
-    """Everything that waits for, or runs, one version of one function."""
+class Line(_native.WarmLine):
+    """Everything that waits for, or runs, one version of one function. What is idle: the one used last is next."""
 
-    __slots__ = (
-        "busy",
-        "counters",
-        "idle",
-        "idle_timeout_ns",
-        "name",
-        "retired",
-        "reuse",
-        "starting",
-        "waiting",
-    )
+    __slots__ = ("counters", "idle_timeout_ns", "name", "retired", "reuse", "starting", "waiting")
 
-    def __init__(self, name: str, *, reuse: int | None = None, idle_timeout_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        turnstile: _native.Turnstile,
+        *,
+        reuse: int | None = None,
+        idle_timeout_ns: int | None = None,
+    ) -> None:
+        super().__init__(turnstile)
         self.name = name
         self.reuse = reuse
         self.idle_timeout_ns = idle_timeout_ns
-        self.idle: list[Slot] = []  # the one used last is used next: it is warm, and the others may go
-        self.busy = 0
+        self.direct = reuse is None and idle_timeout_ns is None
         self.starting = 0  # those of the busy ones that have no process yet
         self.waiting: deque[Any] = deque()
         self.retired = False
         self.counters = Counters()
+
+    def count_served(self) -> Counters:
+        """Return the counters, with what the short way has counted."""
+        self.counters.invocations += self.take_served()
+        return self.counters
 
     def __repr__(self) -> str:
         state = " retired" if self.retired else ""
@@ -130,7 +126,7 @@ class PoolState:
     """Who runs what. `concurrency` is how many instances may be busy, `max_queue` how many invocations may wait.
 
     >>> state = PoolState(concurrency=1, max_queue=10)
-    >>> line = Line("greet")
+    >>> line = Line("greet", state.turnstile)
     >>> state.ask(line, "first")
     Start(line=<Line greet idle=0 busy=1 waiting=0>, waiter='first')
     >>> state.ask(line, "second") is None  # it waits
@@ -140,21 +136,19 @@ class PoolState:
     """
 
     def __init__(self, *, concurrency: int, max_queue: int) -> None:
-        self.concurrency = concurrency
+        self.turnstile = _native.Turnstile(concurrency)
         self.max_queue = max_queue
-        self.busy = 0
-        self.waiting = 0
         self._hungry: deque[Line] = deque()  # lines in which somebody waits, each once, served in turn
 
-    def take_idle(self, line: Line) -> Slot | None:
-        """Return a warm instance, now busy: the short cut of `ask`."""
-        if not line.idle or self.busy >= self.concurrency:  # below that nobody waits
-            return None
-        slot = line.idle.pop()
-        slot.state = BUSY  # in the table: idle -> busy
-        line.busy += 1
-        self.busy += 1
-        return slot
+    @property
+    def busy(self) -> int:
+        """How many instances are busy, or about to be."""
+        return self.turnstile.inside
+
+    @property
+    def waiting(self) -> int:
+        """How many invocations wait."""
+        return self.turnstile.waiting
 
     def ask(self, line: Line, waiter: Any) -> Run | Start | None:
         """Serve a waiter at once, or (`None`) put it at the end of the line.
@@ -162,19 +156,23 @@ class PoolState:
         Raises:
             QueueFull: Everybody is busy and `max_queue` invocations wait already.
         """
-        slot = self.take_idle(line)
+        slot = line.take()
         if slot is not None:
             return Run(slot, waiter)
-        if self.busy < self.concurrency and not line.waiting:
-            return self._start(line, waiter)
+        if not line.waiting and line.enter():
+            line.starting += 1
+            return Start(line, waiter)
         if self.waiting >= self.max_queue:
             line.counters.throttled()
             raise QueueFull
         if not line.waiting:
             self._hungry.append(line)
         line.waiting.append(waiter)
-        self.waiting += 1
-        return None
+        self.turnstile.waiting += 1
+        if self.waiting > 1:
+            return None
+        decisions = self._serve()  # one may have left just before it could know that somebody waits
+        return decisions[0] if decisions else None
 
     def withdraw(self, line: Line, waiter: Any) -> bool:
         """Take a waiter out of its line; `False` if it is not there (any more)."""
@@ -193,46 +191,46 @@ class PoolState:
         self, slot: Slot, now_ns: int, *, error: bool = False, cold: bool = False
     ) -> Sequence[Decision]:
         """Note that an instance has ended an invocation with a reply; return what follows."""
+        if slot.dead:
+            raise AssertionError(f"{slot!r} cannot become idle")
         line = slot.line
-        counters = line.counters
-        counters.invocations += 1
-        if error or cold:
-            counters.errors += error
-            counters.cold_starts += cold
+        line.counters.ended(error=error, cold=cold)
         slot.uses += 1
-        line.busy -= 1
-        self.busy -= 1
+        line.leave()
         if line.retired or (line.reuse is not None and slot.uses >= line.reuse):
-            slot.become(SlotState.DEAD)
+            slot.dead = True
             return [Stop(slot), *self._serve(), *self._closing(line)]
-        slot.state = IDLE  # in the table: busy -> idle
         slot.idle_since_ns = now_ns
-        line.idle.append(slot)
-        return self._serve() if self.waiting else ()
+        line.put(slot)
+        return self._serve()
 
     def lost(self, slot: Slot) -> list[Decision]:
         """Note that an instance is gone, or never came; return what follows."""
-        line = slot.line
-        if slot.state is SlotState.BUSY:
-            line.busy -= 1
-            self.busy -= 1
-        elif slot.state is SlotState.IDLE:
-            line.idle.remove(slot)
-        else:
+        if slot.dead:
             return []
-        slot.become(SlotState.DEAD)
+        line = slot.line
+        if not line.remove(slot):
+            line.leave()
+        slot.dead = True
         return [*self._serve(), *self._closing(line)]
+
+    def lost_in_idleness(self, slot: Slot) -> list[Decision] | None:
+        """Note that an idle instance is gone; `None` if it is not idle: whoever uses it finds out by himself."""
+        if not slot.line.remove(slot):
+            return None
+        slot.dead = True
+        return self._closing(slot.line)
 
     def refused(self, line: Line) -> list[Decision]:
         """Note that an instance could not be started at all; return what follows."""
         line.starting -= 1
-        line.busy -= 1
-        self.busy -= 1
+        line.leave()
         return [*self._serve(), *self._closing(line)]
 
     def retire(self, line: Line) -> list[Decision]:
         """Let a line end: its idle instances at once, the others after their work, what waits is still served."""
         line.retired = True
+        line.direct = False
         return self._closing(line)
 
     def expire(self, line: Line, now_ns: int) -> tuple[list[Decision], int | None]:
@@ -240,9 +238,9 @@ class PoolState:
         if line.idle_timeout_ns is None:
             return [], None
         old = [slot for slot in line.idle if now_ns - slot.idle_since_ns >= line.idle_timeout_ns]
-        stops: list[Decision] = [Stop(self._stop(slot)) for slot in old]
-        again = line.idle[0].idle_since_ns + line.idle_timeout_ns if line.idle else None
-        return stops, again
+        stops = self._stop(line, old)
+        left = line.idle
+        return stops, left[0].idle_since_ns + line.idle_timeout_ns if left else None
 
     def abandon(self) -> list[Any]:
         """Empty all lines; return those who waited."""
@@ -250,48 +248,45 @@ class PoolState:
         for line in self._hungry:
             line.waiting.clear()
         self._hungry.clear()
-        self.waiting = 0
+        self.turnstile.waiting = 0
         return waiters
 
-    def _start(self, line: Line, waiter: Any) -> Start:
-        line.busy += 1
-        line.starting += 1
-        self.busy += 1
-        return Start(line, waiter)
-
-    def _stop(self, slot: Slot) -> Slot:
-        slot.line.idle.remove(slot)
-        slot.become(SlotState.DEAD)
-        return slot
+    def _stop(self, line: Line, slots: Sequence[Slot]) -> list[Decision]:
+        stops: list[Decision] = []
+        for slot in slots:
+            if line.remove(slot):  # or it has been taken meanwhile
+                slot.dead = True
+                stops.append(Stop(slot))
+        return stops
 
     def _left(self, line: Line) -> None:
-        self.waiting -= 1
+        self.turnstile.waiting -= 1
         if not line.waiting:
             self._hungry.remove(line)
 
-    def _serve(self) -> list[Decision]:
+    def _serve(self) -> list[Run | Start]:
         """Serve those who wait, line after line in turn, so that a flood of one function starves no other."""
-        decisions: list[Decision] = []
-        while self._hungry and self.busy < self.concurrency:
+        decisions: list[Run | Start] = []
+        while self._hungry:
             line = self._hungry[0]
+            slot = line.take()
+            if slot is None and not line.enter():
+                break
             self._hungry.rotate(-1)
             waiter = line.waiting.popleft()
             self._left(line)
-            if line.idle:
-                slot = line.idle.pop()
-                slot.become(SlotState.BUSY)
-                line.busy += 1
-                self.busy += 1
+            if slot is not None:
                 decisions.append(Run(slot, waiter))
             else:
-                decisions.append(self._start(line, waiter))
+                line.starting += 1
+                decisions.append(Start(line, waiter))
         return decisions
 
     def _closing(self, line: Line) -> list[Decision]:
         if not line.retired or line.waiting:
             return []
-        decisions: list[Decision] = [Stop(self._stop(slot)) for slot in list(line.idle)]
-        return decisions if line.busy else [*decisions, Close(line)]
+        stops = self._stop(line, line.idle)
+        return stops if line.busy else [*stops, Close(line)]
 
     def __repr__(self) -> str:
-        return f"<PoolState busy={self.busy}/{self.concurrency} waiting={self.waiting}>"
+        return f"<PoolState busy={self.busy}/{self.turnstile.limit} waiting={self.waiting}>"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pyfaas import _native
 from pyfaas._pool.logs import LogPipe
-
-if TYPE_CHECKING:
-    from pyfaas._pool.reactor import Reactor
 
 #: Sets kept ready, for a whole Runtime. Each holds six descriptors until it is used.
 SIZE = 2
@@ -27,21 +24,18 @@ class Kit(NamedTuple):
 
 
 class Stock:
-    """A few kits; filled up by the reactor while nobody waits."""
+    """A few kits; the pool has them filled up while nobody waits."""
 
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
+    def __init__(self) -> None:
         self._kits: list[Kit] = []
         self._closed = False
 
     def take(self) -> Kit:
-        """Return a kit, and have the stock filled up."""
+        """Return a kit. Have the stock filled up soon, when nobody waits for what it is taken for any more."""
         try:
-            kit = self._kits.pop()
+            return self._kits.pop()
         except IndexError:
-            kit = _make()
-        self._reactor.run_soon(self._fill)
-        return kit
+            return _make()
 
     def close(self) -> None:
         """Let all go."""
@@ -56,7 +50,8 @@ class Stock:
             kit.channel.forget()
             kit.log.forget()
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Make what is missing. In the reactor's thread."""
         while len(self._kits) < SIZE and not self._closed:
             try:
                 self._kits.append(_make())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyfaas._clock import Clock
     from pyfaas._config import FunctionConfig
     from pyfaas._functions.deployment import Deployment
+    from pyfaas._native import Turnstile
     from pyfaas._pool.reactor import Reactor
     from pyfaas._pool.stock import Stock
     from pyfaas._pool.tree import Tree
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: How often a call starts the processes anew when those above them die meanwhile.
 START_ATTEMPTS = 3
 _NS = 1_000_000_000
+#: How long to spin at most, after a fork, for the first reply of an instance: about what its start takes too.
+_FIRST_SPIN_NS = 2_000_000
 #: What an instance comes from: a fork of a template, or a process that runs init itself.
 Origin: TypeAlias = Template | Solo
 
@@ -38,6 +41,7 @@ class Version:
         config: FunctionConfig,
         deployment: Deployment,
         *,
+        turnstile: Turnstile,
         reactor: Reactor,
         tree: Tree,
         stock: Stock,
@@ -49,8 +53,9 @@ class Version:
         self.max_payload = config.max_payload
         self.timeout_ns = int(config.timeout * _NS)
         self.start_ns = deployment.init_timeout_ns
+        self.first_spin_ns = _FIRST_SPIN_NS
         idle_ns = None if config.idle_timeout is None else int(config.idle_timeout * _NS)
-        self.line = Line(name, reuse=config.reuse, idle_timeout_ns=idle_ns)
+        self.line = Line(name, turnstile, reuse=config.reuse, idle_timeout_ns=idle_ns)
         self.instances: set[Instance] = set()
         self.successor: Version | None = None  # what replaced it
         self._deployment = deployment
@@ -71,6 +76,9 @@ class Version:
             InitError: The function's init failed.
             InstanceCrashed: The processes above it died, again and again; reason `runtime`.
         """
+        template = self._template
+        if template is not None and template.state is TemplateState.READY and not template.left:
+            return template  # if it has died, the fork will say so
         for attempt in range(START_ATTEMPTS):
             outcome = self._wait_origin()
             if not isinstance(outcome, PyFaasError):
@@ -108,11 +116,13 @@ class Version:
 
     def new_instance(self, origin: Origin) -> Instance:
         """Make an instance that has no process yet."""
-        instance = Instance(
-            self.line, origin, self._reactor.new_token(), self.max_payload, self._stock.take(), self.instances
-        )
+        instance = Instance(self, origin, self._reactor.new_token(), self._stock.take())
         self.instances.add(instance)
         return instance
+
+    def learn_first(self, took_ns: int) -> None:
+        """Note how long a new instance took to its first reply: spinning for the next one's pays if it is short."""
+        self.first_spin_ns = min(2 * took_ns, _FIRST_SPIN_NS) if took_ns < _FIRST_SPIN_NS else 0
 
     def close(self) -> None:
         """End all its processes."""
@@ -127,6 +137,8 @@ class Version:
 
     def forget(self) -> None:
         """Close descriptors and do nothing else, in a forked child of the host."""
+        for slot in self.line.idle:
+            self.line.remove(slot)
         for part in (self._warden, self._template, *self.instances):
             if part is not None:
                 part.forget()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from time import monotonic_ns
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,8 +77,8 @@ class Handler:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reserve: bytes | None = bytes(_RESERVE)
 
-    def __call__(self, kind: int, payload: bytes, request_id: bytes, timeout_ns: int) -> tuple[int, bytes]:
-        """Handle one request; return the reply's kind and payload.
+    def __call__(self, kind: int, payload: bytes, request_id: bytes, deadline_ns: int) -> tuple[int, bytes]:
+        """Handle one request; return the reply's kind and payload. The deadline is on the monotonic clock.
 
         Raises:
             SystemExit: The function wants its process to end.
@@ -87,7 +86,7 @@ class Handler:
         current.request_id = request_id
         context = new_object(self._context)
         context._request_id = request_id
-        context._deadline_ns = monotonic_ns() + timeout_ns
+        context._deadline_ns = deadline_ns
         try:
             # The host is trusted: its bytes need no check.
             event = decode_plain(payload) if kind == 0 else self._unpickled(kind, payload)

@@ -16,7 +16,7 @@ class Peer(Protocol):
     """The instance's end of the channel (`_native.Peer`)."""
 
     def receive(self) -> tuple[int, bytes, bytes, int] | None:
-        """Wait for a request: its kind, payload, id and nanoseconds. `None`: the host is gone."""
+        """Wait for a request: its kind, payload, id and deadline. `None`: the host is gone."""
         ...
 
     def reply(self, kind: int, payload: bytes, /) -> None:

@@ -47,7 +47,7 @@ def run(order: Order) -> NoReturn:
     _native.send(order.socket, control.HELLO, a=control.TEMPLATE_ROLE, token=os.getpid())
     served = _initialise(order)
     if order.solo:
-        _serve(order.region, order.doorbell, served)
+        _serve(order.region, order.doorbell, served, hello=True)
     gc.collect()
     gc.freeze()
     try:
@@ -58,7 +58,7 @@ def run(order: Order) -> NoReturn:
         os._exit(0)
     region, doorbell, _ = instance
     _reseed()
-    _serve(region, doorbell, served)
+    _serve(region, doorbell, served, hello=False)  # it was said right after the fork
 
 
 def _initialise(order: Order) -> handler.Handler:
@@ -86,12 +86,16 @@ def _initialise(order: Order) -> handler.Handler:
     return served
 
 
-def _serve(region: int, doorbell: int, served: handler.Handler) -> NoReturn:
+def _serve(region: int, doorbell: int, served: handler.Handler, *, hello: bool) -> NoReturn:
     try:
         peer = _native.Peer(region, doorbell, log=1)
-        peer.hello()
+        if hello:
+            peer.hello()
     except OSError as error:
-        _fail(doorbell, "open channel", error)
+        if hello:
+            _fail(doorbell, "open channel", error)
+        print(f"pyfaas: cannot open the channel: {error}", file=sys.stderr)
+        _exit(_FAILED_EXIT)
     try:
         loop.serve(peer, served)
     except SystemExit as error:

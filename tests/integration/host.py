@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,15 +129,19 @@ class Template:
 class Instance:
     """An instance, and the channel to it."""
 
-    def __init__(self, channel: Any, log: Log) -> None:
-        self.channel, self.log = channel, log
+    def __init__(self, channel: Any, log: Log, warden: int) -> None:
+        self.channel, self.log, self.warden = channel, log, warden
 
     def call(self, event: object, seconds: float = WAIT_S) -> Any:
         """Invoke the handler; return its result, or a tuple that says what came instead."""
-        now = time.monotonic_ns()
-        got = self.channel.call(frames.EVENT, msgspec.msgpack.encode(event), int(seconds * 1e9), now, 0)
-        if got[:2] == (_native.WAIT_REPLY, frames.RESULT):  # not bare: its output is still in the log pipe
-            got = got[2]
+        nanoseconds = int(seconds * 1e9)
+        self.channel.expect(self.warden, 1 << 20, nanoseconds, int(WAIT_S * 1e9), 0, self.log.ring)
+        payload = msgspec.msgpack.encode(event)
+        got = self.channel.call(frames.EVENT, payload, 0)
+        if got is None:
+            self.log.synced()
+            self.channel.log_was_read()
+            got = self.channel.call(frames.EVENT, payload, 0)
         return got if isinstance(got, tuple) else msgspec.msgpack.decode(got)
 
 
@@ -230,8 +233,6 @@ class Host:
         """Make a channel that takes its peer's introduction only from a child of the warden."""
         channel = _native.Channel(6_291_556)
         self._open.callback(channel.close)
-        assert self.warden
-        channel.expect(self.warden.pid, 1 << 20)
         return channel
 
     def instance(self, template: Template) -> Instance:
@@ -241,7 +242,8 @@ class Host:
         _native.send(template.socket, control.FORK, token=log.token, fds=fds)
         channel.release_peer()
         os.close(log.write_end)
-        return Instance(channel, log)
+        assert self.warden
+        return Instance(channel, log, self.warden.pid)
 
     def adopt(self, instance: Instance) -> Watched:
         """Confirm an instance to the warden, once it has said hello with its first reply."""

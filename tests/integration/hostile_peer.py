@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 RESPONSE, HOST_ASLEEP = 64, 128
-REQUEST_ID, RESPONSE_ID = 36, RESPONSE + 24
+REQUEST_ID, RESPONSE_ID = 40, RESPONSE + 24
 SIZE = 4096 + 2 * 65536
 BELL, HELLO = 32, 1
 MADV_REMOVE = 9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -104,16 +105,27 @@ def held() -> tuple[int, list[str]]:
     return len(os.listdir("/proc/self/fd")), sorted(thread.name for thread in threading.enumerate())
 
 
+def settled(wanted: tuple[int, list[str]] | None = None) -> tuple[int, list[str]]:
+    """What is held once that is as wanted, or stays the same: the stock for cold starts is filled up in between."""
+    deadline = time.monotonic() + 5
+    now, since = held(), time.monotonic()
+    while time.monotonic() < deadline and (now != wanted if wanted else time.monotonic() - since < 0.05):
+        time.sleep(0.005)
+        before, now = now, held()
+        since = since if now == before else time.monotonic()
+    return now
+
+
 @pytest.mark.parametrize("way", ["invoke", "submit"])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attack(rt: pyfaas.Runtime, canary: Canary, attack: str, way: str) -> None:
     function = rt.register("hostile", pyfaas.Source(SOURCE), timeout=1)
     for _ in range(2):  # in a new instance, then in one that has served
         assert function.invoke("no_attack") == "no_attack"
-        before = held()
+        before = settled()
         assert verdict(function, way, attack) in ATTACKS[attack]
         assert function.invoke("no_attack") == "no_attack"
-        assert held() == before
+        assert settled(before) == before
     assert not MARKER.exists()
 
 
@@ -124,9 +136,9 @@ def test_a_reply_too_many_ends_the_next_call(
 ) -> None:
     function = rt.register("hostile", pyfaas.Source(SOURCE), timeout=1)
     assert function.invoke("no_attack") == "no_attack"
-    before = held()
+    before = settled()
     assert function.invoke(attack) in (attack, None)
     threading.Event().wait(0.2)  # for the reply that nobody asked for
     assert verdict(function, way, "no_attack") == PROTOCOL
     assert function.invoke("no_attack") == "no_attack"
-    assert held() == before
+    assert settled(before) == before

@@ -173,7 +173,8 @@ def test_a_solo_instance_keeps_its_threads(host: Host) -> None:
     template = host.template(source, solo=channel)
     channel.release_peer()
     assert template.ready().a == control.LEFT_THREADS
-    instance = Instance(channel, template.log)
+    assert host.warden
+    instance = Instance(channel, template.log, host.warden.pid)
     assert instance.call("threading.active_count()") == 2
     assert channel.pid == template.pid
 

@@ -79,12 +79,20 @@ static inline int rig_stop(struct rig *rig)
     return status;
 }
 
+static inline int rig_post(struct pf_channel *channel, const void *payload, uint64_t length,
+                           uint64_t timeout_ns, uint64_t start_ns, uint32_t spin_ns)
+{
+    channel->timeout_ns = timeout_ns;
+    channel->start_ns = start_ns;
+    return pf_channel_post(channel, 0, payload, length, spin_ns);
+}
+
 /* Posts and waits, across interruptions. A broken rule that the post finds is one that the wait would have
  * found. */
 static inline enum pf_wait rig_call(struct rig *rig, const void *payload, uint64_t length,
                                     uint64_t timeout_ns, uint32_t spin_ns)
 {
-    int rc = pf_channel_post(&rig->channel, 0, payload, length, timeout_ns, 5 * SECOND, spin_ns);
+    int rc = rig_post(&rig->channel, payload, length, timeout_ns, 5 * SECOND, spin_ns);
     if (rc == -EPROTO)
         return PF_WAIT_PROTOCOL;
     CHECK_EQ(rc, 0);

@@ -60,7 +60,7 @@ static void survives_shortage_of_descriptors(void)
     none = before;
     none.rlim_cur = 3;
     CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
-    int rc = pf_channel_post(&rig.channel, 0, sent, 2000000, SECOND, SECOND, 0);
+    int rc = rig_post(&rig.channel, sent, 2000000, SECOND, SECOND, 0);
     CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
     CHECK_EQ(rc, -EMFILE);
     rig_echo(&rig, sent, got, 100000, 2, 100 * MS);
@@ -100,11 +100,11 @@ static void refuses_misuse(void)
     struct rig rig;
     rig_start(&rig, echo_peer, NULL);
     CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_DEAD);
-    CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, MAX_PAYLOAD + 1, SECOND, SECOND, 0), -EMSGSIZE);
-    CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 1, SECOND, SECOND, 0), 0);
-    CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 1, SECOND, SECOND, 0), -EBUSY);
+    CHECK_EQ(rig_post(&rig.channel, sent, MAX_PAYLOAD + 1, SECOND, SECOND, 0), -EMSGSIZE);
+    CHECK_EQ(rig_post(&rig.channel, sent, 1, SECOND, SECOND, 0), 0);
+    CHECK_EQ(rig_post(&rig.channel, sent, 1, SECOND, SECOND, 0), -EBUSY);
     rig_stop(&rig);
-    CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 1, SECOND, SECOND, 0), -EBADF);
+    CHECK_EQ(rig_post(&rig.channel, sent, 1, SECOND, SECOND, 0), -EBADF);
     CHECK_EQ(pf_channel_kill(&rig.channel), -ESRCH);
 }
 
@@ -129,7 +129,7 @@ static void keeps_deadlines(void)
         uint64_t start = pf_now_ns();
         CHECK_EQ(rig_call(&rig, sent, 1, timeouts[i], 1000), PF_WAIT_DEADLINE);
         CHECK(pf_now_ns() - start >= timeouts[i]);
-        CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 1, SECOND, SECOND, 0), -EBUSY);
+        CHECK_EQ(rig_post(&rig.channel, sent, 1, SECOND, SECOND, 0), -EBUSY);
         int status;
         CHECK(waitpid(rig.child, &status, 0) == rig.child && WIFSIGNALED(status) &&
               WTERMSIG(status) == SIGKILL);
@@ -144,7 +144,7 @@ static void accepts_endless_timeouts(void)
     struct rig rig;
     rig_start(&rig, echo_peer, NULL);
     for (int i = 0; i < 3; i++) {
-        CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 9, UINT64_MAX, UINT64_MAX, 0), 0);
+        CHECK_EQ(rig_post(&rig.channel, sent, 9, UINT64_MAX, UINT64_MAX, 0), 0);
         CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_REPLY);
         pf_channel_take(&rig.channel, got);
         CHECK(rig.channel.finished_ns >= rig.channel.deadline_ns - rig.channel.timeout_ns);
@@ -172,7 +172,7 @@ static void believes_nobody_before_its_hello(void)
     for (int rings = 0; rings < 2; rings++) {
         struct rig rig;
         rig_start(&rig, mute_peer, rings ? &rings : NULL);
-        CHECK_EQ(pf_channel_post(&rig.channel, 0, sent, 1, 5 * SECOND, 50 * MS, 0), 0);
+        CHECK_EQ(rig_post(&rig.channel, sent, 1, 5 * SECOND, 50 * MS, 0), 0);
         CHECK_EQ(pf_channel_wait(&rig.channel, 0), rings ? PF_WAIT_PROTOCOL : PF_WAIT_DEADLINE);
         CHECK_EQ(pf_channel_kill(&rig.channel), -ESRCH);
         rig_stop(&rig);
@@ -227,7 +227,7 @@ static void reports_signals_of_the_host(void)
     CHECK(rig_call(&rig, sent, 1, SECOND, 0) == PF_WAIT_REPLY);
     pf_channel_take(&rig.channel, got);
     CHECK(sigaction(SIGALRM, &action, &before) == 0);
-    CHECK_EQ(pf_channel_post(&rig.channel, 0, "abc", 3, 5 * SECOND, SECOND, 0), 0);
+    CHECK_EQ(rig_post(&rig.channel, "abc", 3, 5 * SECOND, SECOND, 0), 0);
     CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
     CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_INTERRUPTED);
     CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_REPLY);
@@ -293,6 +293,101 @@ static void death_between_calls_is_a_death(void)
     }
 }
 
+/* Leaves a byte in its log pipe in every second call. */
+static void logging_peer(int memfd, int doorbell, const void *argument)
+{
+    const int *log = argument;
+    struct pf_peer peer;
+    struct pf_request request;
+    if (pf_peer_open(&peer, memfd, doorbell) < 0 || pf_peer_hello(&peer) < 0)
+        _exit(1);
+    for (int i = 0; pf_peer_receive(&peer, &request) == 1; i++) {
+        CHECK(i % 2 == 0 || write(log[1], "x", 1) == 1);
+        pf_peer_reply(&peer, PF_REPLY_RESULT, request.payload, request.length, log[0]);
+    }
+}
+
+static void says_whether_output_is_left(void)
+{
+    struct rig rig;
+    int log[2];
+    char byte;
+    CHECK(pipe(log) == 0);
+    rig_start(&rig, logging_peer, log);
+    CHECK(!pf_channel_log_left(&rig.channel)); /* nothing ran yet */
+    for (uint64_t i = 0; i < 20; i++) {
+        rig_echo(&rig, sent, got, 10, i, i < 10 ? 0 : 100000);
+        for (int tries = 0; tries < 1000 && rig.channel.region->log_checked >> 1 < i + 1; tries++)
+            poll(NULL, 0, 1); /* until it has looked: a host that asks sooner takes it for left */
+        CHECK_EQ(pf_channel_log_left(&rig.channel), i % 2 == 1);
+        CHECK_EQ(pf_channel_log_left(&rig.channel), i % 2 == 1); /* still */
+        if (i % 2)
+            CHECK(read(log[0], &byte, 1) == 1);
+        pf_channel_log_was_read(&rig.channel);
+        CHECK(!pf_channel_log_left(&rig.channel));
+    }
+    /* A peer that says anything else than "none is left" is asked to have it read. */
+    rig_echo(&rig, sent, got, 10, 1, 0);
+    const uint64_t seq = rig.channel.seq, claims[] = {0, 2 * seq - 2, 2 * seq + 1, 2 * seq + 2, UINT64_MAX};
+    kill(rig.child, SIGSTOP);
+    CHECK(waitpid(rig.child, NULL, WUNTRACED) == rig.child);
+    for (size_t i = 0; i < sizeof claims / sizeof *claims; i++) {
+        atomic_store(&rig.channel.region->log_checked, claims[i]);
+        CHECK(pf_channel_log_left(&rig.channel));
+    }
+    rig_stop(&rig);
+    close(log[0]);
+    close(log[1]);
+}
+
+/* Starts on the host's CPU; says after each call which CPUs it may use, and on which it is. */
+static void bound_peer(int memfd, int doorbell, const void *argument)
+{
+    const cpu_set_t *cpus = argument;
+    cpu_set_t now;
+    struct pf_peer peer;
+    struct pf_request request;
+    if (pf_peer_open(&peer, memfd, doorbell) < 0 || pf_peer_hello(&peer) < 0)
+        _exit(1);
+    CHECK(sched_setaffinity(0, sizeof *cpus, cpus) == 0);
+    while (pf_peer_receive(&peer, &request) == 1) {
+        int answer[2] = {sched_getcpu(), 0};
+        CHECK(sched_getaffinity(0, sizeof now, &now) == 0);
+        answer[1] = CPU_EQUAL(&now, cpus);
+        pf_peer_reply(&peer, PF_REPLY_RESULT, answer, sizeof answer, -1);
+    }
+}
+
+/* Two that spin on one CPU would take turns there: the peer moves, if it may, and only when spinning is
+ * wanted. */
+static void a_peer_steps_aside(void)
+{
+    cpu_set_t all, one, none;
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+    if (CPU_COUNT(&all) < 2)
+        return;
+    int here = sched_getcpu();
+    CPU_ZERO(&one);
+    CPU_SET(here, &one);
+    none = one;
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    for (int bound = 0; bound < 2; bound++) {
+        struct rig rig;
+        int answer[2] = {-1, -1};
+        bool moved = false;
+        rig_start(&rig, bound_peer, bound ? &none : &all);
+        for (int i = 0; i < 10; i++) { /* soon: the scheduler would part them too, some time */
+            CHECK_EQ(rig_call(&rig, sent, 1, 10 * SECOND, 100000), PF_WAIT_REPLY);
+            pf_channel_take(&rig.channel, answer);
+            CHECK_EQ(answer[1], 1); /* what it may use is as before */
+            moved = moved || answer[0] != here;
+        }
+        CHECK_EQ(moved, !bound);
+        rig_stop(&rig);
+    }
+    CHECK(sched_setaffinity(0, sizeof all, &all) == 0);
+}
+
 static void pause_up_to(uint64_t *state, uint64_t most)
 {
     for (uint64_t n = next_random(state) % most; n > 0; n--)
@@ -328,7 +423,7 @@ static void race_to_sleep(uint32_t peer_spins_ns, uint64_t pauses_before, uint64
     rig_start(&rig, echo_peer, NULL);
     for (int i = 0; i < calls; i++) {
         pause_up_to(&state, pauses_before);
-        CHECK_EQ(pf_channel_post(&rig.channel, 0, "ping", 4, 2 * SECOND, SECOND, peer_spins_ns), 0);
+        CHECK_EQ(rig_post(&rig.channel, "ping", 4, 2 * SECOND, SECOND, peer_spins_ns), 0);
         pause_up_to(&state, pauses_after);
         CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_REPLY);
         pf_channel_take(&rig.channel, got);
@@ -417,6 +512,8 @@ int main(void)
     RUN(forgives_bells_that_piled_up);
     RUN(death_between_calls_is_a_death);
     RUN(death_in_a_call_was_in_the_call);
+    RUN(says_whether_output_is_left);
+    RUN(a_peer_steps_aside);
     RUN(loses_no_wake_up);
     RUN(another_thread_may_kill);
     RUN(honest_ends_do_not_race);

@@ -37,7 +37,7 @@ static void post(struct rig *rig, uint64_t length, uint64_t timeout_ns)
 {
     static uint8_t bytes[MAX_PAYLOAD];
     pf_channel_want_bell(&rig->channel);
-    CHECK_EQ(pf_channel_post(&rig->channel, 0, bytes, length, timeout_ns, PATIENCE, 0), 0);
+    CHECK_EQ(rig_post(&rig->channel, bytes, length, timeout_ns, PATIENCE, 0), 0);
 }
 
 /* A peer that has answered one call, added under `token`. */

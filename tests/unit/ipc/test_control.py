@@ -120,8 +120,11 @@ def test_sealed_memory_is_read_and_never_written() -> None:
 
 
 def test_an_unsealed_file_is_not_read(tmp_path: Path) -> None:
-    with (tmp_path / "file").open("w+b") as file, pytest.raises(OSError, match="Invalid argument"):
-        _native.read_memfd(file.fileno())
+    with (
+        (tmp_path / "file").open("w+b") as file,
+        pytest.raises(OSError, match=r"Invalid argument|not permitted"),
+    ):
+        _native.read_memfd(file.fileno())  # a tmpfs knows seals, and this file has none
     fd = os.memfd_create("test", os.MFD_ALLOW_SEALING)
     with pytest.raises(PermissionError):
         _native.read_memfd(fd)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections import deque
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,7 +25,8 @@ def start(state: PoolState, line: Line) -> Slot:
 
 
 def test_the_first_invocation_starts_an_instance_and_the_next_reuses_it() -> None:
-    state, line = make(), Line("greet")
+    state = make()
+    line = Line("greet", state.turnstile)
     slot = start(state, line)
     assert not state.give_back(slot, 0)
     assert repr(line) == "<Line greet idle=1 busy=0 waiting=0>"
@@ -29,15 +34,17 @@ def test_the_first_invocation_starts_an_instance_and_the_next_reuses_it() -> Non
 
 
 def test_the_instance_used_last_is_used_next() -> None:
-    state, line = make(), Line("greet")
+    state = make()
+    line = Line("greet", state.turnstile)
     first, second = start(state, line), start(state, line)
     state.give_back(first, 1)
     state.give_back(second, 2)
-    assert state.take_idle(line) is second
+    assert line.take() is second
 
 
 def test_over_the_limit_waits_and_is_served_in_order() -> None:
-    state, line = make(concurrency=1), Line("greet")
+    state = make(concurrency=1)
+    line = Line("greet", state.turnstile)
     slot = start(state, line)
     assert state.ask(line, "a") is None
     assert state.ask(line, "b") is None
@@ -47,15 +54,17 @@ def test_over_the_limit_waits_and_is_served_in_order() -> None:
 
 
 def test_nobody_overtakes_those_who_wait() -> None:
-    state, line = make(concurrency=1), Line("greet")
+    state = make(concurrency=1)
+    line = Line("greet", state.turnstile)
     slot = start(state, line)
     state.ask(line, "a")
     state.give_back(slot, 0)  # now "a" runs
-    assert state.take_idle(line) is None
+    assert line.take() is None
 
 
 def test_a_flood_of_one_function_does_not_starve_another() -> None:
-    state, flood, paced = make(concurrency=1), Line("flood"), Line("paced")
+    state = make(concurrency=1)
+    flood, paced = Line("flood", state.turnstile), Line("paced", state.turnstile)
     slot = start(state, flood)
     for i in range(5):
         state.ask(flood, i)
@@ -65,7 +74,8 @@ def test_a_flood_of_one_function_does_not_starve_another() -> None:
 
 
 def test_a_full_queue_refuses_and_counts() -> None:
-    state, line = make(concurrency=1, max_queue=1), Line("greet")
+    state = make(concurrency=1, max_queue=1)
+    line = Line("greet", state.turnstile)
     start(state, line)
     state.ask(line, "a")
     with pytest.raises(QueueFull):
@@ -74,14 +84,16 @@ def test_a_full_queue_refuses_and_counts() -> None:
 
 
 def test_reuse_of_one_stops_the_instance_after_its_invocation() -> None:
-    state, line = make(), Line("greet", reuse=1)
+    state = make()
+    line = Line("greet", state.turnstile, reuse=1)
     slot = start(state, line)
     assert state.give_back(slot, 0) == [Stop(slot)]
     assert slot.state is SlotState.DEAD
 
 
 def test_a_death_makes_room() -> None:
-    state, line = make(concurrency=1), Line("greet")
+    state = make(concurrency=1)
+    line = Line("greet", state.turnstile)
     slot = start(state, line)
     state.ask(line, "a")
     assert state.lost(slot) == [Start(line, "a")]
@@ -89,7 +101,8 @@ def test_a_death_makes_room() -> None:
 
 
 def test_a_retired_line_finishes_its_work_and_closes() -> None:
-    state, line = make(concurrency=2), Line("greet")
+    state = make(concurrency=2)
+    line = Line("greet", state.turnstile)
     busy, idle = start(state, line), start(state, line)
     state.give_back(idle, 0)
     assert state.retire(line) == [Stop(idle)]
@@ -97,7 +110,8 @@ def test_a_retired_line_finishes_its_work_and_closes() -> None:
 
 
 def test_idle_instances_expire_oldest_first() -> None:
-    state, line = make(), Line("greet", idle_timeout_ns=100)
+    state = make()
+    line = Line("greet", state.turnstile, idle_timeout_ns=100)
     old, young = start(state, line), start(state, line)
     state.give_back(old, 0)
     state.give_back(young, 50)
@@ -106,10 +120,104 @@ def test_idle_instances_expire_oldest_first() -> None:
 
 
 def test_a_dead_slot_stays_dead() -> None:
-    slot = Slot(Line("greet"))
-    slot.become(SlotState.DEAD)
-    with pytest.raises(AssertionError, match="cannot become idle"):
-        slot.become(SlotState.IDLE)
+    state = make()
+    line = Line("greet", state.turnstile)
+    slot = start(state, line)
+    state.lost(slot)
+    assert repr(slot) == "<Slot dead>"
+    with pytest.raises(AssertionError, match="<Slot dead> cannot become idle"):
+        state.give_back(slot, 0)
+
+
+def test_the_short_way_takes_and_gives_back_as_the_long_one_does() -> None:
+    state = make(concurrency=1)
+    line = Line("greet", state.turnstile)
+    slot = start(state, line)
+    assert slot.state is SlotState.BUSY
+    assert line.give(slot)
+    assert (slot.state, state.busy) == (SlotState.IDLE, 0)
+    assert line.take() is slot
+    assert (slot.state, state.busy) == (SlotState.BUSY, 1)
+    assert line.count_served().invocations == 1
+    assert line.count_served().invocations == 1  # counted once
+
+
+@pytest.mark.parametrize("reason", ["somebody waits", "reuse", "idle_timeout", "retired", "attended"])
+def test_the_short_way_back_is_closed_when_something_follows(reason: str) -> None:
+    state = make(concurrency=1)
+    line = Line(
+        "greet",
+        state.turnstile,
+        reuse=5 if reason == "reuse" else None,
+        idle_timeout_ns=5 if reason == "idle_timeout" else None,
+    )
+    slot = start(state, line)
+    if reason == "somebody waits":
+        assert state.ask(line, "a") is None
+    if reason == "retired":
+        state.retire(line)
+    state.turnstile.attended = reason == "attended"
+    assert not line.give(slot)
+    assert slot.state is SlotState.BUSY
+
+
+def test_the_short_way_in_is_closed_when_all_are_busy() -> None:
+    state = make(concurrency=1)
+    line, other = Line("greet", state.turnstile), Line("other", state.turnstile)
+    state.give_back(start(state, line), 0)
+    start(state, other)
+    assert line.take() is None
+
+
+def test_who_begins_to_wait_sees_a_slot_that_came_back_meanwhile() -> None:
+    state = make(concurrency=1)
+    line = Line("greet", state.turnstile)
+    slot = start(state, line)
+
+    class Meanwhile(deque[object]):
+        def append(self, waiter: object) -> None:
+            assert line.give(slot)  # another thread: nobody waits yet
+            super().append(waiter)
+
+    line.waiting = Meanwhile()
+    assert state.ask(line, "a") == Run(slot, "a")
+    assert state.waiting == 0
+
+
+def test_an_idle_slot_that_is_taken_meanwhile_is_not_stopped() -> None:
+    state = make()
+    line = Line("greet", state.turnstile)
+    slot = start(state, line)
+    state.give_back(slot, 0)
+    assert line.take() is slot
+    assert state.lost_in_idleness(slot) is None
+    assert state.retire(line) == []
+    assert slot.state is SlotState.BUSY
+
+
+def test_a_line_holds_what_is_idle_and_lets_it_go() -> None:
+    state = make()
+    line = Line("greet", state.turnstile)
+    slots = [start(state, line) for _ in range(2)]
+    for slot in slots:
+        line.give(slot)
+    alive = [weakref.ref(slot) for slot in slots]
+    assert line.idle == tuple(slots)
+    del slots, slot
+    gc.collect()
+    assert [one() is not None for one in alive] == [True, True]
+    del line  # slot -> line -> slot: only the collector finds that
+    gc.collect()
+    assert [one() for one in alive] == [None, None]
+
+
+def test_a_line_needs_a_turnstile() -> None:
+    with pytest.raises(TypeError, match="with a Turnstile"):
+        Line("greet", "no turnstile")  # type: ignore[arg-type]
+    line = Line("greet", make().turnstile)
+    with pytest.raises(RuntimeError, match="nobody of this line is inside"):
+        line.leave()
+    assert not line.give(Slot(line))
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -118,7 +226,8 @@ class PoolMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.state = make(concurrency=3, max_queue=4)
-        self.lines = [Line("a"), Line("b", reuse=2), Line("c")]
+        turnstile = self.state.turnstile
+        self.lines = [Line("a", turnstile), Line("b", turnstile, reuse=2), Line("c", turnstile)]
         self.running: list[Slot] = []
         self.waiting: set[int] = set()
         self.served: set[int] = set()
@@ -158,6 +267,21 @@ class PoolMachine(RuleBasedStateMachine):
         slot = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
         self.perform(list(self.state.give_back(slot, now)))
 
+    @rule(index=st.integers(0, 2))
+    def take(self, index: int) -> None:
+        slot = self.lines[index].take()
+        if slot is not None:
+            assert not self.waiting
+            self.running.append(slot)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def give(self, data: st.DataObject) -> None:
+        slot = self.running[data.draw(st.integers(0, len(self.running) - 1))]
+        if slot.line.give(slot):
+            assert not self.waiting
+            self.running.remove(slot)
+
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def lose_busy(self, data: st.DataObject) -> None:
@@ -172,7 +296,8 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(index=st.integers(0, 2))
     def update(self, index: int) -> None:
         self.perform(list(self.state.retire(self.lines[index])))
-        self.lines[index] = Line(self.lines[index].name, reuse=self.lines[index].reuse)
+        old = self.lines[index]
+        self.lines[index] = Line(old.name, self.state.turnstile, reuse=old.reuse)
 
     @precondition(lambda self: self.waiting)
     @rule()

@@ -9,6 +9,7 @@ import io
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -48,7 +49,7 @@ def call() -> Iterator[Call]:
     def call_function(function: Any, event: object = None, **settings: Any) -> tuple[int, Any]:
         handler = handlers.get(id(function)) or Handler(function, SETTINGS | settings)
         handlers[id(function)] = handler
-        kind, payload = handler(0, encode(event), ID, 3_000_000_000)
+        kind, payload = handler(0, encode(event), ID, time.monotonic_ns() + 3_000_000_000)
         if kind in {frames.INVALID_RESULT, frames.INVALID_EVENT}:
             return kind, payload.decode()
         return kind, msgspec.msgpack.decode(payload) if kind == frames.ERROR else decode(payload)
