@@ -32,9 +32,11 @@ def form_of(cls: type) -> Callable[[Any], object] | None:
     if msgspec.Struct in bases:
         return _form_of_struct(cls)
     names = {name for base in bases for name in _namespace(base)}
-    if "__pydantic_serializer__" in names:
-        return _dumped if "model_dump" in names else _serialised
+    if "__pydantic_serializer__" in names and "model_dump" in names:
+        return _dumped
     if "__dataclass_fields__" in names:
+        if "__pydantic_serializer__" in names:
+            return _serialised
         dataclasses = sys.modules["dataclasses"]
         return _form_of_fields([field.name for field in dataclasses.fields(cls)])
     if "__attrs_attrs__" in names:

@@ -56,12 +56,10 @@ def checked(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     try:
         convert = (_by_pydantic if event.library == annotated.PYDANTIC else _by_msgspec)(event.type)
     except NameError as error:  # a field's type that only type checkers see; pydantic's own error is one too
-        _note(f"the type of the event, {_named(event.type)}: {text_of(error)}")
+        _note(f"the type of the event, {_named(event.type)}: {text_of(error).splitlines()[0]}")
         return handler
     except Exception as error:
-        raise UnsupportedEventType(
-            f"the type of the event, {_named(event.type)}: {text_of(error)}"
-        ) from error
+        raise UnsupportedEventType(f"the type of the event, {_named(event.type)}: {error}") from error
 
     def with_typed_event(event: Any, context: Any) -> Any:
         return handler(convert(event), context)
@@ -96,7 +94,7 @@ def _validator(wanted: Any) -> Callable[[Any], Any]:
     adapter = pydantic.TypeAdapter(wanted)
     if getattr(adapter, "pydantic_complete", True) is False:
         adapter.rebuild(raise_errors=True)
-    check: Callable[..., Any] = adapter.validate_python
+    check: Callable[..., Any] = adapter.validator.validate_python
     if tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 11):
         return check
     # A host that has the model sends what `model_dump` returns: names.
