@@ -123,7 +123,7 @@ def test_text_is_evaluated_where_the_function_is() -> None:
         ("list[", "list["),
         ("", ""),
         ("pydantic.Nothing", "no attribute 'Nothing'"),
-        (list["Decimal"], "name 'Decimal' is not defined"),  # type: ignore[type-arg]
+        (list["Decimal"], "name 'Decimal' is not defined"),
     ],
 )
 def test_what_cannot_be_evaluated_is_left_alone(annotation: Any, reason: str) -> None:
