@@ -46,7 +46,7 @@ class Event(NamedTuple):
 def event_of(handler: object) -> Event:
     """Look at a handler's first parameter. Whatever cannot be understood leaves the event as it is.
 
-    >>> def handler(event: "list[Missing]", context): ...
+    >>> def handler(event: list[Missing], context): ...
     >>> event_of(handler).unresolved
     "annotation 'list[Missing]' of 'event': name 'Missing' is not defined"
     """

@@ -101,6 +101,7 @@ def forget() -> None:
 def test_text_means_in_the_worker_what_it_means_here() -> None:
     order = arrived("dict[str, Order] | None").__args__[0].__args__[1]
     assert order is not Order
+    assert order.__pydantic_complete__
     assert pydantic.TypeAdapter(order).validate_python({"items": [{"price": "3"}]}).items[0].price == 3
 
 

@@ -237,6 +237,7 @@ def test_cycles_and_depth() -> None:
             assert crossed(chain)["x"] == 1
         chain = Attrs(1, chain)
     assert refusal(chain).endswith("deeper than 256 levels")
+    assert len(crossed([Attrs(1, [2]) for _ in range(300)])) == 300
 
 
 def test_trusted_values_keep_their_classes() -> None:
