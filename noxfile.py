@@ -166,6 +166,7 @@ def is_ready() -> bool:
             "hypothesis",
             "numpy",
             "pandas",
+            "attrs",
             "mypy",
             "ruff",
             "clang-format",

@@ -83,7 +83,9 @@ class FunctionNotFound(PyFaasError, LookupError):
 
 
 class InvalidEvent(PyFaasError, ValueError):
-    """The event cannot be encoded, or is larger than the limit. The caller's fault; a retry does not help.
+    """The event cannot be encoded, is too large, or is not what the handler's annotation asks for.
+
+    The caller's fault; a retry does not help.
 
     >>> raise InvalidEvent("$.items[3].when: set is not supported")
     Traceback (most recent call last):

@@ -89,10 +89,11 @@ class Function(Generic[R]):
         """Run it and return its value.
 
         Args:
-            event: JSON's types, bytes, datetime, Decimal, UUID; tuples arrive as lists. At most 6 MB encoded.
+            event: JSON's types, bytes, datetime, Decimal, UUID; tuples arrive as lists, models, Structs and
+                dataclasses as what the handler's annotation says, or as plain data. At most 6 MB encoded.
 
         Raises:
-            InvalidEvent: The event cannot be encoded.
+            InvalidEvent: The event cannot be encoded, or is not what the handler's annotation asks for.
             Throttled: No instance came free in time.
             FunctionError, FunctionTimeout, OutOfMemory, InstanceCrashed, InitError, InvalidResult: The function failed.
         """

@@ -7,6 +7,7 @@ travel are replaced by stand-ins that say so when they are used. What the functi
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
 import sys
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
 
-from pyfaas._functions import captured, files, imports, origin
-from pyfaas._ipc import standins
+from pyfaas._functions import captured, expected, files, imports, origin
+from pyfaas._ipc import standins, structs
 from pyfaas.errors import InvalidPackage
 
 if TYPE_CHECKING:
@@ -42,13 +43,14 @@ def image(function: Any) -> tuple[dict[str, Any], str, str]:
         return {"kind": "import", "handler": library}, library, f"library {library!r}"
     with _lock, _by_value():
         strict = Strict()
+        whole = expected.prepared(function)
         try:
-            data = strict.dumps(function)
+            data = strict.dumps(whole)
         except Exception as error:  # whatever a method of a captured object raises
             raise InvalidPackage(f"{name}: {_explained(function, error)}") from error
         if strict.met_modules:
             try:
-                data = Lenient().dumps(function)
+                data = Lenient().dumps(whole)
             except Exception as error:
                 raise InvalidPackage(f"{name}: a module that it uses cannot travel: {error}") from error
     content: dict[str, Any] = {"kind": "pickle", "pickle": data}
@@ -125,11 +127,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
         cls = type(value)
         if getattr(cls, "__pyfaas_reduce__", None) is not None:
             return self.reduce_registered(value)
+        if value is dataclasses.MISSING:  # what asks for it, asks whether it is this very object
+            return "MISSING"
         if captured.stays(value):
             return self.reduce_staying(value)
         if issubclass(cls, ModuleType) and not origin.is_library(value):
             return self.reduce_module(value)
-        return super().reducer_override(value)
+        reduced = super().reducer_override(value)
+        if cls is structs.StructMeta and reduced is not NotImplemented:
+            return structs.reduced(value)
+        return reduced
 
     def reduce_registered(self, value: Any) -> Any:
         function = type(value).__pyfaas_reduce__(value)

@@ -1,7 +1,7 @@
 """The slow path of `values`: rewrites what MessagePack lacks, and words every reason why a value cannot cross.
 
 Nothing in here relies on what a user's object says about itself: types are read from the interpreter, and the few
-methods that have to be called (`items`, `utcoffset`) may raise whatever they like.
+methods that have to be called (`items`, `utcoffset`, what reads the fields of a model) may raise whatever they like.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.msgpack import Ext
+
+from pyfaas._ipc import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +52,6 @@ _HINTS: Final = {
     "enum.Enum": "use x.value",
     "fractions.Fraction": "use str(x)",
     "pathlib.PurePath": "use str(x)",
-    "msgspec.Struct": "use msgspec.to_builtins(x)",
     "numpy.ndarray": "use x.tolist()",
     "numpy.generic": "use x.item()",
     "pandas.DataFrame": 'use x.to_dict("records")',
@@ -58,7 +59,8 @@ _HINTS: Final = {
     "pandas.Index": "use x.tolist()",
     "polars.DataFrame": "use x.to_dicts()",
     "polars.Series": "use x.to_list()",
-    "pydantic.BaseModel": "use x.model_dump()",
+    "pydantic.SecretStr": "use x.get_secret_value()",
+    "pydantic.SecretBytes": "use x.get_secret_value()",
     "torch.Tensor": "use x.tolist()",
 }
 
@@ -90,15 +92,19 @@ class _Refusal(Exception):
         self.steps: list[str | int] = []
 
 
-def convert(value: object) -> object:
+def convert(value: object, *, typed: bool = True) -> object:
     """Rewrite a value with nothing but types that MessagePack has, and `Ext`.
+
+    Args:
+        value: Anything.
+        typed: Whether models, Structs, dataclasses and their like may become plain data.
 
     Raises:
         UnsupportedValue: It cannot cross.
     """
     refusal: _Refusal
     try:
-        return _Conversion().convert(value)
+        return _Conversion(typed=typed).convert(value)
     except _Refusal as caught:
         refusal = caught
     except RecursionError as error:
@@ -107,9 +113,13 @@ def convert(value: object) -> object:
 
 
 class _Conversion:
-    def __init__(self) -> None:
+    def __init__(self, *, typed: bool) -> None:
         self.left = _WALK
         self.open: dict[int, int] = {}  # the containers around the current value, and their level
+        self.level = 0
+        self.typed = typed
+        self.inside = 0  # of so many objects with fields
+        self.forms: dict[type, Callable[[Any], object] | None] = {}
 
     def convert(self, value: Any) -> object:
         # One frame for each level: a caller that is deep in its own stack still gets 256 of them.
@@ -118,10 +128,13 @@ class _Conversion:
             raise _Refusal(f"more than {_WALK:,} values")
         cls = type(value)
         base = cls if cls in _EXACT else _base(cls)
+        if base is None:
+            return self.convert_typed(cls, value)
         leaf = _LEAVES.get(base)
         if leaf is not None:
             return leaf(value)
         self.enter(value)
+        self.level += 1
         step: str | int | None = None
         try:
             if base is not dict:
@@ -132,7 +145,7 @@ class _Conversion:
             mapping: dict[str, object] = {}
             for key, item in _items(value, self.left):
                 step = None
-                step = _new_key(key, mapping)
+                step = _new_key(plain.key(key) if self.inside else key, mapping)
                 mapping[step] = self.convert(item)
             return mapping
         except _Refusal as refusal:
@@ -141,22 +154,48 @@ class _Conversion:
             raise
         finally:
             del self.open[id(value)]
+            self.level -= 1
+
+    def convert_typed(self, cls: type, value: Any) -> object:
+        """Convert what is of none of the allowed types: an object with fields, or what is in one."""
+        if cls not in self.forms:
+            self.forms[cls] = plain.form_of(cls) if self.typed else None
+        form = self.forms[cls] or (plain.leaf_of(cls) if self.inside else None)
+        if form is None:
+            raise _Refusal(_not_supported(cls))
+        self.enter(value)
+        self.inside += 1
+        try:
+            return self.convert(_made(form, value))
+        finally:
+            self.inside -= 1
+            del self.open[id(value)]
 
     def enter(self, value: object) -> None:
         if id(value) in self.open:
-            levels = len(self.open) - self.open[id(value)]
+            levels = self.level - self.open[id(value)]
             raise _Refusal(f"a cycle: it is the {type_name(value)} {levels} level{'s' * (levels > 1)} above")
-        if len(self.open) >= DEPTH:
+        if self.level >= DEPTH:
             raise _Refusal(f"deeper than {DEPTH} levels")
-        self.open[id(value)] = len(self.open)
+        self.open[id(value)] = self.level
 
 
 def _base(cls: type) -> Any:
-    """The allowed type that values of this class count as."""
+    """The allowed type that values of this class count as; `None` if there is none."""
     for base in _mro(cls):
         if base in _EXACT:
             return base
-    raise _Refusal(_not_supported(cls))
+    return None
+
+
+def _made(form: Callable[[Any], object], value: object) -> object:
+    try:
+        return form(value)
+    except Exception as error:
+        # Its class may have any code for its fields.
+        raise _Refusal(
+            f"reading the fields of this {type_name(value)} failed: {text_of(error)}", error
+        ) from error
 
 
 def _items(value: dict[Any, Any], limit: int) -> list[tuple[Any, Any]]:
@@ -340,8 +379,6 @@ def _full_name(cls: type) -> tuple[str, str]:
 def _not_supported(cls: type) -> str:
     name = _full_name(cls)[1][:80]
     for base in _mro(cls):
-        if "__dataclass_fields__" in _namespace(base):
-            return f"{name} is not supported; use dataclasses.asdict(x)"
         module, base_name = _full_name(base)
         hint = _HINTS.get(f"{module.partition('.')[0]}.{base_name}")
         if hint:

@@ -2,7 +2,8 @@
 
 Allowed are `None`, `bool`, `int`, `float`, `str`, `bytes`, `list`, `dict`, `datetime`, `Decimal`, `UUID`. As with
 `json.dumps`, tuples arrive as lists, subclasses as their base, and keys that are numbers, booleans or `None` as text;
-`bytearray` and `memoryview` arrive as `bytes`. Anything else is an `UnsupportedValue` that names the path to it.
+`bytearray` and `memoryview` arrive as `bytes`. Objects with fields (models of pydantic, Structs, dataclasses) arrive as
+plain data (`plain`). Anything else is an `UnsupportedValue` that names the path to it.
 
 Bytes from a confined process are checked as a whole before any object is made of them (`native/core/pf_msgpack.h`):
 what `decode` returns is made of the types above, at most 256 levels deep, and takes at most about 25 bytes of memory
@@ -51,8 +52,12 @@ class MalformedValue(Exception):
     """The bytes are not what `encode` writes."""
 
 
-def encode(value: object) -> bytes:
+def encode(value: object, *, typed: bool = True) -> bytes:
     """Write an event or a result.
+
+    Args:
+        value: Anything.
+        typed: Whether models, Structs, dataclasses and their like may become plain data.
 
     Raises:
         UnsupportedValue: It holds what cannot cross, or is cyclic or too deep; `.path` says where.
@@ -64,9 +69,9 @@ def encode(value: object) -> bytes:
         except (ValueError, OverflowError, RecursionError, TypeError):
             # A lone surrogate, an integer beyond 64 bits, a caller at the end of its stack; or another thread put
             # something in since it was checked.
-            data = _encode_converted(value)
+            data = _encode_converted(value, typed=typed)
     elif answer == 1:
-        data = _encode_converted(value)
+        data = _encode_converted(value, typed=typed)
     else:
         raise UnsupportedValue("$", "more than 67 million values, or lists that hold themselves many times")
     if len(data) > NEVER_A_BOMB:
@@ -82,10 +87,10 @@ def check_large(data: bytes) -> None:
         )
 
 
-def _encode_converted(value: object) -> bytes:
-    plain = rewrite.convert(value)
+def _encode_converted(value: object, *, typed: bool) -> bytes:
+    converted = rewrite.convert(value, typed=typed)
     try:
-        return _encode(plain)
+        return _encode(converted)
     except (ValueError, OverflowError, RecursionError) as error:
         raise UnsupportedValue("$", f"it cannot be encoded: {error}") from error
 
@@ -106,7 +111,7 @@ def decode(data: bytes) -> object:
 
 
 def encode_trusted(value: object) -> tuple[int, bytes]:
-    """Write a value of a function that both sides trust: as `encode` does, or else by pickle.
+    """Write a value of a function that both sides trust: as `encode` does, or else by pickle, which keeps classes.
 
     Returns:
         The kind, `MSGPACK` or `PICKLE`, and the bytes.
@@ -115,7 +120,7 @@ def encode_trusted(value: object) -> tuple[int, bytes]:
         UnsupportedValue: Pickle cannot write it either.
     """
     try:
-        return MSGPACK, encode(value)
+        return MSGPACK, encode(value, typed=False)
     except UnsupportedValue as unsupported:
         try:
             return PICKLE, pickle.dumps(value, protocol=5)

@@ -19,7 +19,7 @@ from pyfaas._ipc.values import (
     encode_plain,
     encode_trusted,
 )
-from pyfaas._worker import failure, importer, logs
+from pyfaas._worker import failure, importer, logs, typed
 from pyfaas._worker.context import context_class
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def build(settings: Mapping[str, Any], code: Mapping[str, Any]) -> Handler:
     if _is_async(function):
         # Before the fork: 50 ms that no instance has to spend.
         import asyncio  # noqa: F401
-    return Handler(function, settings)
+    return Handler(typed.checked(function), settings)
 
 
 class Handler:
@@ -115,6 +115,8 @@ class Handler:
                 kind, data = self._encoded(result)
         except SystemExit:
             raise
+        except typed.InvalidEvent as error:
+            return frames.INVALID_EVENT, _bytes(str(error))
         except UnsupportedValue as error:
             return frames.INVALID_RESULT, _bytes(str(error))
         except BaseException as error:  # noqa: BLE001  # the worker's one broad except: the function raises anything

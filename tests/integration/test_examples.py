@@ -45,6 +45,20 @@ def test_hello(tmp_path: pathlib.Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_typed_events(tmp_path: pathlib.Path) -> None:
+    done = run("typed_events.py", cwd=tmp_path)
+    assert done.stdout.splitlines() == [
+        "5.10",
+        "0",
+        "$.items[0].price: Input should be greater than 0",
+        "$.items[1].name: Field required",
+        "$.items[1].price: Input should be a valid decimal",
+        "{'x': 2.0, 'y': 1.0}",
+        "$[0].y: Expected `float`, got `str`",
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_quickstart(tmp_path: pathlib.Path) -> None:
     done = run("quickstart.py", "--limit", "60", "--workers", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
