@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _MS = 1_000_000
 #: What the plain encoder raises for an integer beyond 64 bits and the like, which `encode` can do or can explain.
-_ENCODED_SLOWLY = (ValueError, OverflowError, RecursionError, TypeError)
+ENCODED_SLOWLY = (ValueError, OverflowError, RecursionError, TypeError)
 #: What the plain decoder raises for bytes whose frame is right and whose texts or extensions are not.
-_UNDECODABLE = (ValueError, ArithmeticError, RecursionError, TypeError)
+UNDECODABLE = (ValueError, ArithmeticError, RecursionError, TypeError)
 
 
 def invoke(pool: Pool, version: Version, event: Any) -> Any:
@@ -47,7 +47,7 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
     if check_value(event) == 0 and not version.trusted:
         try:
             payload = encode_plain(event)
-        except _ENCODED_SLOWLY:
+        except ENCODED_SLOWLY:
             payload = None
     if payload is None or len(payload) > version.max_payload:
         return Call(pool, version, event).run().unwrap()
@@ -63,7 +63,7 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
         if type(reply) is bytes and check_encoded(reply) == 0:
             try:
                 value = decode_plain(reply)
-            except _UNDECODABLE:
+            except UNDECODABLE:
                 pass  # the long way says what is wrong with it, and ends the instance
             else:
                 if not line.give(instance):
@@ -320,4 +320,4 @@ def outcome_of_refusal(error: PyFaasError) -> Outcome[Any]:
     return Outcome(request_id=error.request_id or request_text(os.urandom(16)), error=error)
 
 
-__all__ = ["Call", "invoke", "outcome_of_refusal"]
+__all__ = ["ENCODED_SLOWLY", "UNDECODABLE", "Call", "invoke", "outcome_of_refusal"]

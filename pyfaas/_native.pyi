@@ -1,7 +1,7 @@
 """The C extension: native/bindings. Descriptors are plain numbers here; who owns them is said with each."""
 
 from collections.abc import Sequence
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -29,6 +29,9 @@ class Channel:
     @property
     def error(self) -> tuple[int, str, bytes]: ...
     def call(self, kind: int, payload: Buffer, spin_ns: int, /) -> bytes | tuple[int, int, bytes] | None: ...
+    def attempt(
+        self, kind: int, payload: Buffer, spin_ns: int, /
+    ) -> bytes | tuple[int, int, bytes] | Literal[True] | None: ...
     def post(self, kind: int, payload: Buffer, spin_ns: int, /) -> None: ...
     def take(self, wait: int, /) -> bytes | tuple[int, int, bytes]: ...
     def expect(

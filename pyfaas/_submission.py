@@ -1,30 +1,54 @@
-"""Invocations that run while their caller does something else: futures whose `cancel` kills, and streams of them."""
+"""Invocations that run while their caller does something else: futures whose `cancel` kills.
+
+Handing a call to the reactor and getting its result back costs ten times what a short function takes. So `begin` looks
+for the reply for a moment first, and only what takes longer becomes a `Submission`. How long that moment pays is
+learned by each channel from the calls before (native/core/pf_spin.h).
+"""
 
 from __future__ import annotations
 
-import queue
+import contextlib
 import threading
-from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyfaas import _native
-from pyfaas._dispatch import Call, outcome_of_refusal
+from pyfaas._dispatch import ENCODED_SLOWLY, UNDECODABLE, Call, outcome_of_refusal
+from pyfaas._ipc.values import check_value, decode_plain, encode_plain
+from pyfaas._native import check_encoded
 from pyfaas._pool.version import START_ATTEMPTS
-from pyfaas.errors import InstanceCrashed, InternalError, PyFaasError, RuntimeClosed
+from pyfaas.errors import InstanceCrashed, InternalError, InvalidEvent, PyFaasError, RuntimeClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
-    from pyfaas._pool.pool import Instance, Origin, Pool
+    from pyfaas._pool.pool import Instance, Origin, Pool, Version
     from pyfaas.model import Outcome
+
+#: Largest event that is copied while its caller waits.
+_ATTEMPT_LIMIT = 65_536
+#: What a wake-up takes, with a margin.
+PATIENCE = 0.000_1
+#: What an answer takes from an instance that sleeps, by way of the reactor.
+_PATIENCE_ALONE = 0.000_3
+#: After how many calls that were not over at once `submit` stops to wait a moment for each.
+_STREAK = 16
 
 
 class Submission(Future[Any]):
     """A `concurrent.futures.Future` of one invocation. `cancel` works until it is done: a running one is killed."""
 
-    def __init__(self, pool: Pool, call: Call, *, outcome: bool, owner: object) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        call: Call,
+        *,
+        outcome: bool,
+        owner: object,
+        begun: tuple[Instance, Any] | None = None,
+    ) -> None:
+        """Ask for an instance; or go on with a call that was `begun`: on which one, and what `attempt` returned."""
         super().__init__()
         self._owner: object = owner  # a Runtime that nobody else holds lives until this is done
         self._pool = pool
@@ -35,7 +59,12 @@ class Submission(Future[Any]):
         self._attempts = START_ATTEMPTS
         self._holding = threading.Lock()
         self._decision = threading.Lock()  # taken once: by the cancellation or by the result
-        pool.enqueue(call.version, self)
+        if begun is None:
+            pool.enqueue(call.version, self)
+            return
+        instance, reply = begun
+        self._instance = self._used = instance
+        self._guard(self._watch if reply is True else partial(self._ended, reply), instance)
 
     def cancel(self) -> bool:
         """Take it out of the queue, or kill the instance that runs it. `False` only if it is done already."""
@@ -111,13 +140,21 @@ class Submission(Future[Any]):
 
     def _go(self, instance: Instance) -> None:
         self._instance = self._used = instance
+        try:
+            self._call.begin(instance)
+            self._call.post(instance)
+        except OSError:
+            self._decided(_native.WAIT_DEAD)
+            return
+        self._watch(instance)
+
+    def _watch(self, instance: Instance) -> None:
+        """Have the reactor wait for the reply to what was posted."""
         reactor = self._pool.reactor
         try:
             if instance.on_decided is None:
                 reactor.add_channel(instance.token, instance.channel, instance.decided)
             instance.on_decided = partial(self._guard, self._decided)
-            self._call.begin(instance)
-            self._call.post(instance)
             reactor.arm(instance.token)
         except OSError:
             self._decided(_native.WAIT_DEAD)
@@ -130,7 +167,9 @@ class Submission(Future[Any]):
         """Conclude a call, in the reactor's thread."""
         instance = self._instance
         assert instance is not None
-        reply = instance.channel.take(wait)
+        self._ended(instance.channel.take(wait), instance)
+
+    def _ended(self, reply: Any, instance: Instance) -> None:
         if type(reply) is bytes or reply[0] == _native.WAIT_REPLY:
             self._conclude(instance, reply)
             return
@@ -167,47 +206,72 @@ class Submission(Future[Any]):
             self.set_result(outcome.value)
 
 
-def refused(error: PyFaasError) -> Future[Any]:
-    """Return a future that holds the outcome of an invocation that never began."""
+def begin(pool: Pool, version: Version, event: Any, owner: object) -> Any:
+    """Start an invocation; return its value if that comes at once, otherwise a `Submission`.
+
+    Raises:
+        InvalidEvent: The event cannot be encoded. Everything else is in the submission.
+    """
+    payload = None
+    if check_value(event) == 0 and not version.trusted:
+        try:
+            payload = encode_plain(event)
+        except ENCODED_SLOWLY:
+            payload = None
+    if payload is None or len(payload) > _ATTEMPT_LIMIT or len(payload) > version.max_payload:
+        return Submission(pool, Call(pool, version, event), outcome=False, owner=owner)
+    line = version.line
+    instance: Instance | None = line.take()
+    if instance is None:
+        return Submission(pool, Call(pool, version, event, payload=payload), outcome=False, owner=owner)
+    try:
+        reply = instance.channel.attempt(0, payload, pool.attempt_ns())
+        if reply is None:
+            instance.sync_output()
+            reply = instance.channel.attempt(0, payload, 0)
+        if type(reply) is bytes and check_encoded(reply) == 0:
+            try:
+                value = decode_plain(reply)
+            except UNDECODABLE:
+                pass  # the submission says what is wrong with it, and ends the instance
+            else:
+                if not line.give(instance):
+                    pool.give_back(instance)
+                return value
+        call = Call(pool, version, event, payload=payload)
+        return Submission(pool, call, outcome=False, owner=owner, begun=(instance, reply))
+    except BaseException:  # an interrupt: nobody waits any more
+        pool.lost(instance, ended=True)
+        raise
+
+
+def submit(pool: Pool, version: Version, event: Any, owner: object) -> Future[Any]:
+    """As `begin`, but always a future."""
+    got = begin(pool, version, event, owner)
+    if type(got) is not Submission:
+        version.streak = _STREAK
+        return _done(got)
+    alone = version.line.busy == 1
+    if version.streak > 0 or alone:
+        # Among calls that are over at once, one that is not is likely to be soon, and so is one that had to wake its
+        # instance. Whoever went on would take another instance, and have the reactor serve a crowd at a fifth of the
+        # speed.
+        version.streak -= version.streak > 0
+        with contextlib.suppress(TimeoutError, CancelledError):
+            got.exception(_PATIENCE_ALONE if alone else PATIENCE)
+    return got
+
+
+def submit_for_outcome(pool: Pool, version: Version, event: Any, owner: object) -> Future[Any]:
+    """Start an invocation whose result is an `Outcome`, also if it never began."""
+    try:
+        call = Call(pool, version, event, report=True)
+    except InvalidEvent as error:
+        return _done(outcome_of_refusal(error))
+    return Submission(pool, call, outcome=True, owner=owner)
+
+
+def _done(value: Any) -> Future[Any]:
     future: Future[Any] = Future()
-    future.set_result(outcome_of_refusal(error))
+    future.set_result(value)
     return future
-
-
-def in_order(submit: Callable[[Any], Future[Any]], events: Iterable[Any], window: int) -> Iterator[Any]:
-    """Yield the results of many invocations in the order of their events, `window` of them in flight."""
-    flying: deque[Future[Any]] = deque()
-    try:
-        for event in events:
-            flying.append(submit(event))
-            if len(flying) >= window:
-                yield flying.popleft().result()
-        while flying:
-            yield flying.popleft().result()
-    finally:
-        for future in flying:
-            future.cancel()
-
-
-def as_they_come(submit: Callable[[Any], Future[Any]], events: Iterable[Any], window: int) -> Iterator[Any]:
-    """Yield the results of many invocations as they are done, `window` of them in flight."""
-    done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-    flying: set[Future[Any]] = set()
-
-    def next_done() -> Any:
-        future = done.get()
-        flying.discard(future)
-        return future.result()
-
-    try:
-        for event in events:
-            future = submit(event)
-            flying.add(future)
-            future.add_done_callback(done.put)
-            if len(flying) >= window:
-                yield next_done()
-        while flying:
-            yield next_done()
-    finally:
-        for future in flying:
-            future.cancel()

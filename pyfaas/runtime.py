@@ -17,7 +17,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from pyfaas import _submission
+from pyfaas import _stream, _submission
 from pyfaas._clock import SystemClock
 from pyfaas._config import FunctionConfig, RuntimeConfig, function_name
 from pyfaas._dispatch import Call, invoke, outcome_of_refusal
@@ -25,10 +25,18 @@ from pyfaas._functions.code import code_image
 from pyfaas._functions.deployment import deployment
 from pyfaas._observe.statistics import snapshot
 from pyfaas._pool.pool import Pool
-from pyfaas.errors import FunctionNotFound, InvalidEvent, PyFaasError, RuntimeClosed, SandboxUnavailable
+from pyfaas.errors import FunctionNotFound, PyFaasError, RuntimeClosed, SandboxUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Callable,
+        Coroutine,
+        Iterable,
+        Iterator,
+        Mapping,
+    )
     from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
@@ -120,7 +128,7 @@ class Function(Generic[R]):
         Raises:
             InvalidEvent: The event cannot be encoded. Everything else is in the future.
         """
-        return self._submit(event, outcome=False)
+        return _submission.submit(self._pool, self._version, event, self._runtime)
 
     @overload
     def map(
@@ -152,20 +160,69 @@ class Function(Generic[R]):
             outcomes: Yield `Outcome`s, also for failures; otherwise the first failure raises and cancels the rest.
             window: By default twice the Runtime's `max_concurrency`.
         """
+        run = _stream.in_order if ordered else _stream.as_they_come
+        return run(self._starter(outcomes=outcomes), events, self._width(window))
+
+    async def ainvoke(self, event: Any = None) -> R:
+        """Run it and return its value, in asyncio: the loop goes on meanwhile. Cancelling the task kills the call.
+
+        >>> import asyncio, pyfaas
+        >>> async def main():
+        ...     async with pyfaas.Runtime() as rt:
+        ...         double = rt.register("double", lambda event, context: 2 * event)
+        ...         return await asyncio.gather(double.ainvoke(1), double.ainvoke(2))
+        >>> asyncio.run(main())
+        [2, 4]
+
+        Raises:
+            InvalidEvent, Throttled, FunctionError, …: As `invoke`.
+        """
+        from pyfaas import _awaiting  # it loads asyncio, which whoever is here has
+
+        result: R = await _awaiting.ainvoke(self._pool, self._version, event, self._runtime)
+        return result
+
+    @overload
+    def amap(
+        self,
+        events: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = ...,
+        outcomes: Literal[False] = ...,
+        window: int | None = ...,
+    ) -> AsyncIterator[R]: ...
+    @overload
+    def amap(
+        self,
+        events: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = ...,
+        outcomes: Literal[True],
+        window: int | None = ...,
+    ) -> AsyncIterator[Outcome[R]]: ...
+
+    def amap(
+        self,
+        events: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = True,
+        outcomes: bool = False,
+        window: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """Run it for each event, many at a time, in asyncio: `async for value in fn.amap(events)`; see `map`."""
+        from pyfaas import _awaiting
+
+        return _awaiting.amap(self._starter(outcomes=outcomes), events, self._width(window), ordered=ordered)
+
+    def _starter(self, *, outcomes: bool) -> Callable[[Any], Any]:
+        begin = _submission.submit_for_outcome if outcomes else _submission.begin
+        return lambda event: begin(self._pool, self._version, event, self._runtime)
+
+    def _width(self, window: int | None) -> _stream.Width:
         size = 2 * self._runtime.max_concurrency if window is None else window
         if type(size) is not int or size < 1:
             raise ValueError(f"window={window!r}: must be a whole number of invocations, at least 1")
-        stream = _submission.in_order if ordered else _submission.as_they_come
-        return stream(lambda event: self._submit(event, outcome=outcomes), events, size)
-
-    def _submit(self, event: Any, *, outcome: bool) -> Future[Any]:
-        try:
-            call = Call(self._pool, self._version, event, report=outcome)
-        except InvalidEvent as error:
-            if outcome:
-                return _submission.refused(error)
-            raise
-        return _submission.Submission(self._pool, call, outcome=outcome, owner=self._runtime)
+        return _stream.Width(self._version.line, size)
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:
         """Call the plain function, here, without confinement, limits or deadline."""
@@ -322,10 +379,11 @@ class Runtime:
         Raises:
             FunctionNotFound: No function, version or alias of that name.
         """
-        function = self.get(name)
-        if qualifier != LATEST:
-            raise FunctionNotFound(f"'{name}' has no version or alias {qualifier!r}; there is {LATEST}")
-        return function.invoke(event)
+        return self._qualified(name, qualifier).invoke(event)
+
+    async def ainvoke(self, name: str, event: Any = None, *, qualifier: str = LATEST) -> Any:
+        """Run a function by name, in asyncio; see `Function.ainvoke` and `invoke`."""
+        return await self._qualified(name, qualifier).ainvoke(event)
 
     def statistics(self) -> Statistics:
         """Return an immutable snapshot: what runs, waits and has ended, by function."""
@@ -359,6 +417,12 @@ class Runtime:
     def __repr__(self) -> str:
         state = self._pool.closed or f"{len(self._functions)} functions"
         return f"<Runtime {state}>"
+
+    def _qualified(self, name: str, qualifier: str) -> Function[Any]:
+        function = self.get(name)
+        if qualifier != LATEST:
+            raise FunctionNotFound(f"'{name}' has no version or alias {qualifier!r}; there is {LATEST}")
+        return function
 
     def _check_open(self) -> None:
         if self._pool.closed is not None:

@@ -185,7 +185,8 @@ static PyObject *exchange(struct pf_channel_object *self, const struct request *
     return conclude(self, wait);
 }
 
-static PyObject *channel_call(PyObject *op, PyObject *const *args, Py_ssize_t count)
+static PyObject *use(PyObject *op, PyObject *const *args, Py_ssize_t count,
+                     PyObject *(*how)(struct pf_channel_object *, const struct request *))
 {
     struct pf_channel_object *self = (struct pf_channel_object *)op;
     struct request request;
@@ -193,30 +194,56 @@ static PyObject *channel_call(PyObject *op, PyObject *const *args, Py_ssize_t co
         return NULL;
     PyObject *result = NULL;
     if (enter(self) == 0) {
-        result = exchange(self, &request);
+        result = how(self, &request);
         leave(self);
     }
     PyBuffer_Release(&request.payload);
     return result;
 }
 
+static PyObject *channel_call(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
+    return use(op, args, count, exchange);
+}
+
+/* True: the call goes on, and a reactor may have it. */
+static PyObject *attempt(struct pf_channel_object *self, const struct request *request)
+{
+    if (!self->channel.busy && pf_channel_log_left(&self->channel))
+        return Py_NewRef(Py_None);
+    mark_log(self);
+    enum pf_wait wait = PF_WAIT_PENDING;
+    int rc = post(&self->channel, request);
+    if (rc == 0 && !request->spin_ns) { /* whoever lets go of the GIL may wait for milliseconds to get it back */
+        wait = pf_channel_attempt(&self->channel, 0);
+    } else if (rc == 0) {
+        Py_BEGIN_ALLOW_THREADS;
+        wait = pf_channel_attempt(&self->channel, request->spin_ns);
+        Py_END_ALLOW_THREADS;
+    }
+    if (rc == -EPROTO)
+        return conclude(self, PF_WAIT_PROTOCOL);
+    if (rc < 0)
+        return raise_errno(rc);
+    return wait == PF_WAIT_PENDING ? Py_NewRef(Py_True) : conclude(self, wait);
+}
+
+static PyObject *channel_attempt(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
+    return use(op, args, count, attempt);
+}
+
+static PyObject *publish(struct pf_channel_object *self, const struct request *request)
+{
+    mark_log(self);
+    pf_channel_want_bell(&self->channel);
+    int rc = post(&self->channel, request);
+    return rc < 0 ? raise_errno(rc) : Py_NewRef(Py_None);
+}
+
 static PyObject *channel_post(PyObject *op, PyObject *const *args, Py_ssize_t count)
 {
-    struct pf_channel_object *self = (struct pf_channel_object *)op;
-    struct request request;
-    if (parse_request(args, count, &request) < 0)
-        return NULL;
-    int rc = enter(self);
-    if (rc == 0) {
-        mark_log(self);
-        pf_channel_want_bell(&self->channel);
-        rc = post(&self->channel, &request);
-        leave(self);
-        if (rc < 0)
-            raise_errno(rc);
-    }
-    PyBuffer_Release(&request.payload);
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return use(op, args, count, publish);
 }
 
 static PyObject *channel_take(PyObject *op, PyObject *arg)
@@ -364,6 +391,8 @@ static PyObject *get_error(PyObject *op, void *closure)
 static PyMethodDef methods[] = {
     {"call", (PyCFunction)(void (*)(void))channel_call, METH_FASTCALL,
      "call(kind, payload, spin_ns) -> bytes | (wait, kind, bytes); None: first read the log that is left"},
+    {"attempt", (PyCFunction)(void (*)(void))channel_attempt, METH_FASTCALL,
+     "attempt(kind, payload, spin_ns) -> as call, or True: the call goes on, for a reactor to wait"},
     {"post", (PyCFunction)(void (*)(void))channel_post, METH_FASTCALL,
      "post(kind, payload, spin_ns): publish, for a reactor to wait"},
     {"take", channel_take, METH_O, "take(wait) -> what call would have returned"},

@@ -151,6 +151,7 @@ static void begin(struct pf_channel *channel)
     channel->seq++;
     memcpy(channel->id, channel->next_id, PF_ID_SIZE);
     channel->wakes = 0;
+    channel->attempt_ns = 0;
     channel->busy = true;
     channel->error = (struct pf_error){0};
     channel->reply = (struct pf_reply){0};
@@ -437,6 +438,24 @@ enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns)
         return result;
     result = wait_asleep(channel);
     pf_spin_learn(&channel->spin, pf_now_ns() - channel->posted_ns, spin_ns);
+    return result;
+}
+
+enum pf_wait pf_channel_attempt(struct pf_channel *channel, uint64_t spin_ns)
+{
+    if (!channel->region || !channel->busy)
+        return PF_WAIT_DEAD;
+    channel->attempt_ns = spin_ns;
+    if (channel->pidfd >= 0)
+        (void)pf_spin_until_changed(&channel->spin, &channel->region->response.seq, channel->last_response,
+                                    spin_ns);
+    enum pf_wait result = pf_channel_step(channel);
+    if (result != PF_WAIT_PENDING)
+        return result;
+    pf_channel_want_bell(channel); /* first tell, then look: the peer does both the other way round */
+    result = pf_channel_step(channel);
+    if (result != PF_WAIT_PENDING)
+        atomic_store_explicit(&channel->region->host_asleep, 0, memory_order_relaxed);
     return result;
 }
 

@@ -50,6 +50,7 @@ struct pf_channel {
     uint64_t start_ns;      /* how long the peer may take until it says hello; set by the owner */
     uint64_t timeout_ns;    /* of a call, from its post or the hello; set by the owner, as the one above */
     uint64_t first_spin_ns; /* how long to spin for the first reply; set by the owner */
+    uint64_t attempt_ns;    /* how long the last attempt might have spun; 0: the call was waited for */
     uint64_t deadline_ns;   /* of the call in flight; moves once, at the hello of a new peer */
     uint64_t finished_ns;
     uint32_t wakes;
@@ -88,6 +89,9 @@ enum pf_wait pf_channel_step(struct pf_channel *channel);
 
 /* Spins, then sleeps until the call is decided. At the deadline the peer is killed before this returns. */
 enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns);
+
+/* Spins only. PF_WAIT_PENDING: the call goes on, and the peer will ring: a reactor may have it. */
+enum pf_wait pf_channel_attempt(struct pf_channel *channel, uint64_t spin_ns);
 
 /* For a reactor: ask to be rung before the post; read the doorbell when it is readable. */
 void pf_channel_want_bell(struct pf_channel *channel);

@@ -160,7 +160,10 @@ static uint64_t next_look(struct pf_reactor *reactor, uint64_t now, uint64_t unt
 static int decide(struct pf_watch *watch, enum pf_wait wait, struct pf_event *event)
 {
     watch->armed = false;
-    atomic_store_explicit(&watch->channel->region->host_asleep, 0, memory_order_relaxed);
+    struct pf_channel *channel = watch->channel;
+    atomic_store_explicit(&channel->region->host_asleep, 0, memory_order_relaxed);
+    if (wait == PF_WAIT_REPLY && channel->attempt_ns)
+        pf_spin_learn(&channel->spin, channel->finished_ns - channel->posted_ns, channel->attempt_ns);
     *event = (struct pf_event){.token = watch->token, .kind = PF_EVENT_CALL, .wait = wait};
     return 1;
 }

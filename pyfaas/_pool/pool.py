@@ -86,6 +86,10 @@ class Pool:
         """How long to spin: not at all when more would be runnable than there are CPUs."""
         return SPIN_NS if 2 * self._turnstile.inside <= self._cpus else 0
 
+    def attempt_ns(self) -> int:
+        """How long to look for a reply before the reactor waits for it: not at all when many are busy."""
+        return SPIN_NS if self._turnstile.inside <= self._cpus else 0
+
     def lease(self, version: Version) -> Instance:
         """Return an instance: warm, or fresh with its process yet to be forked, after waiting if need be.
 

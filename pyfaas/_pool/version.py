@@ -54,6 +54,7 @@ class Version:
         self.timeout_ns = int(config.timeout * _NS)
         self.start_ns = deployment.init_timeout_ns
         self.first_spin_ns = _FIRST_SPIN_NS
+        self.streak = 0  # how long to expect that a call is over at once: see pyfaas._submission.submit
         idle_ns = None if config.idle_timeout is None else int(config.idle_timeout * _NS)
         self.line = Line(name, turnstile, reuse=config.reuse, idle_timeout_ns=idle_ns)
         self.instances: set[Instance] = set()
