@@ -61,6 +61,12 @@ def leaks(session: nox.Session) -> None:
 
 
 @nox.session
+def hostile(session: nox.Session) -> None:
+    """Let ten thousand hostile peers attack a host, some minutes long: `-- --peers 500 --seed 7` for others."""
+    session.run(python(session), "-m", "tests.leaks.hostile", *session.posargs)
+
+
+@nox.session
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict) and the extension against its stub."""
     session.run(python(session), "-m", "mypy")

@@ -58,23 +58,14 @@ class Engine:
         program = folder / target.source.stem
         sources = [str(path) for path in sorted(CORE.glob("*.c"))]
         if self.libfuzzer:
-            _run(
-                [
-                    *compiler,
-                    "-fsanitize=fuzzer",
-                    *target.link,
-                    str(target.source),
-                    *sources,
-                    "-o",
-                    str(program),
-                ]
-            )
+            inputs = ["-fsanitize=fuzzer", *target.link, str(target.source), *sources]
+            _run([*compiler, *inputs, "-o", str(program)], folder)
             return program
         objects = []  # the core with coverage, target and driver without
         for source in sources:
             objects.append(str(folder / f"{target.name}-{Path(source).stem}.o"))
-            _run([*compiler, "-fsanitize-coverage=trace-pc", "-c", source, "-o", objects[-1]])
-        _run([*compiler, *target.link, str(target.source), str(DRIVER), *objects, "-o", str(program)])
+            _run([*compiler, "-fsanitize-coverage=trace-pc", "-c", source, "-o", objects[-1]], folder)
+        _run([*compiler, *target.link, str(target.source), str(DRIVER), *objects, "-o", str(program)], folder)
         return program
 
     def command(self, target: Target, program: Path, seconds: int, folder: Path) -> list[str]:
@@ -108,7 +99,7 @@ class Target:
 
     @property
     def folder(self) -> Path:
-        return HERE / "corpus" / self.name
+        return Path(HERE, "corpus", self.name)
 
     @property
     def link(self) -> list[str]:
@@ -136,8 +127,8 @@ def _has_libfuzzer(compiler: str) -> bool:
         return subprocess.run(command, check=False, capture_output=True, timeout=BUILD_S).returncode == 0
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, timeout=BUILD_S)
+def _run(command: list[str], folder: Path) -> None:
+    subprocess.run(command, check=True, timeout=BUILD_S, env=os.environ | {"TMPDIR": str(folder)})
 
 
 def findings(folder: Path) -> list[bytes]:
