@@ -28,7 +28,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ TIMEOUT = 0.25
 DEADLINE = 20.0
 #: How many of the peers attack by their init, and after how many in a row the host is looked at.
 INIT_SHARE, ROUND = 0.04, 1000
+#: What a value may be made of, and how deep it may be.
+DEPTH = 256
 PLAIN = (type(None), bool, int, float, str, bytes, datetime.datetime, decimal.Decimal, uuid.UUID)
 #: What the host may tell the caller of a hostile function. Anything else is a finding.
 EXPECTED = (
@@ -287,13 +289,17 @@ def _cancel(fn: pyfaas.Function[Any], event: Any, chance: random.Random) -> Any:
 
 def _kind(value: Any) -> str:
     """'value' for plain data, to the last item; nothing else may come out of a hostile process."""
-    left = [value]
+    left = [(value, 0)]
     while left:
-        item = left.pop()
+        item, depth = left.pop()
+        if depth > DEPTH:
+            return "FINDING: deeper than a value may be"
         if type(item) is list:
-            left += item
+            left += [(part, depth + 1) for part in item]
         elif type(item) is dict:
-            left += [*item, *item.values()]
+            left += [(part, depth + 1) for part in item.values()]
+            if any(type(key) is not str for key in item):
+                return "FINDING: a key that is no text"
         elif type(item) not in PLAIN:
             return f"FINDING: a {type(item)} as a value"
     return "value"
@@ -324,11 +330,12 @@ def attack_for(rt: pyfaas.Runtime, peers: int, seed: int, progress: Callable[[st
     arena = Arena(rt, seed)
     complaints = _Complaints(arena.findings)
     logging.getLogger("pyfaas").addHandler(complaints)
+    host = Host.now()
     try:
         with Canary(rt, arena.findings):
             arena.fight(arena.everybody())
             arena.peace()
-            before, host = _holdings(), Host.now()
+            before, host = _holdings(), replace(host, mapped=Host.now().mapped)
             for first in range(0, peers, ROUND):
                 begin = time.monotonic()
                 count = min(ROUND, peers - first)

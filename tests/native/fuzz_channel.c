@@ -5,20 +5,27 @@
  * that the state of the channel moves on: post, forge, step, take, post again. */
 #include "hostile_steps.h"
 
-static void run_host(struct hostile *peer, uint64_t choice)
+/* Looks, reads the doorbell, or waits: not at all where the answer is there or the deadline over, else for a
+ * moment. */
+static void run_host(struct hostile *peer, struct input *input, uint64_t choice)
 {
     struct pf_channel *channel = &peer->channel;
+    if (peer->verdict == PF_WAIT_REPLY && !channel->busy && choice == 0) {
+        hostile_decided(peer, pf_channel_step(channel)); /* between two calls nothing may come */
+        CHECK(peer->verdict == PF_WAIT_PENDING || peer->verdict == PF_WAIT_PROTOCOL);
+        return;
+    }
     if (peer->verdict != PF_WAIT_PENDING || !channel->busy)
         return;
-    /* A wait that cannot last: its deadline is over, or the answer is there. */
-    bool over = channel->deadline_ns <= channel->posted_ns;
     if (choice == 0) {
         hostile_decided(peer, pf_channel_step(channel));
     } else if (choice == 1) {
         hostile_decided(peer, pf_channel_ring_received(channel));
-    } else if (over || channel->region->response.seq != channel->last_response) {
-        channel->deadline_ns = channel->posted_ns;
-        hostile_decided(peer, pf_channel_wait(channel, 0));
+    } else {
+        uint64_t moment = number(input, 1);
+        channel->deadline_ns = moment & 1 ? pf_now_ns() + 100 * moment : channel->posted_ns;
+        hostile_decided(peer, pf_channel_wait(channel, moment & 2 ? 1000 : 0));
+        CHECK(peer->verdict != PF_WAIT_PENDING);
     }
 }
 
@@ -28,7 +35,7 @@ static void run_step(struct hostile *peer, struct input *input)
     if (choice <= 9) {
         hostile_step(peer, input, choice);
     } else if (choice <= 12) {
-        run_host(peer, choice - 10);
+        run_host(peer, input, choice - 10);
     } else if (choice == 13) {
         (void)hostile_post(peer, input);
     } else if (choice == 14) {
