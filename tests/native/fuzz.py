@@ -180,8 +180,8 @@ def _save(target: Target, data: bytes) -> str:
 
 
 def _keep(program: Path, target: Target, new: Path) -> None:
-    """Put into the corpus what reached places that nothing in it does; libFuzzer chooses the smallest."""
-    command = [str(program), "-merge=1", "-verbosity=0", str(target.folder), str(new)]
+    """Put into the corpus what reached places that nothing in it does, however often; the smallest of each."""
+    command = [str(program), "-merge=1", "-use_counters=0", "-verbosity=0", str(target.folder), str(new)]
     subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, timeout=BUILD_S)
 
 
