@@ -143,13 +143,13 @@ def findings(folder: Path) -> list[bytes]:
 
 def fuzz(engine: Engine, target: Target, seconds: int, folder: Path, *, grow: bool) -> tuple[bool, str]:
     """Fuzz one target: whether nothing was found, and what to print."""
-    own = folder / target.name
-    own.mkdir()
+    own, found = folder / target.name, folder / target.name / "found"
+    found.mkdir(parents=True)
     program = engine.build(target, own)
-    command = engine.command(target, program, seconds, own)
+    command = engine.command(target, program, seconds, found)
     ended = subprocess.run(
         command,
-        cwd=own,
+        cwd=found,
         env=ENVIRONMENT,
         check=False,
         stdout=subprocess.PIPE,
@@ -162,9 +162,9 @@ def fuzz(engine: Engine, target: Target, seconds: int, folder: Path, *, grow: bo
     summary = f"{target.name}: {len(target.corpus())} inputs, {seconds} s, {runs[1] or runs[2] if runs else '?'} runs"
     if ended.returncode == 0:
         if grow and engine.libfuzzer:
-            _keep(program, target, own / "new")
+            _keep(program, target, found / "new")
         return True, f"ok   {summary}"
-    lines = [f"FAIL {summary}", ended.stdout[-8000:], *(_save(target, data) for data in findings(own))]
+    lines = [f"FAIL {summary}", ended.stdout[-8000:], *(_save(target, data) for data in findings(found))]
     return False, "\n".join(lines)
 
 
