@@ -23,8 +23,13 @@ static void run_host(struct hostile *peer, struct input *input, uint64_t choice)
         hostile_decided(peer, pf_channel_ring_received(channel));
     } else {
         uint64_t moment = number(input, 1);
-        channel->deadline_ns = moment & 1 ? pf_now_ns() + 100 * moment : channel->posted_ns;
-        hostile_decided(peer, pf_channel_wait(channel, moment & 2 ? 1000 : 0));
+        channel->timeout_ns = moment & 1 ? 100 * moment : 0; /* a hello moves the deadline */
+        channel->deadline_ns = pf_now_ns() + channel->timeout_ns;
+        enum pf_wait wait;
+        do
+            wait = pf_channel_wait(channel, moment & 2 ? 1000 : 0);
+        while (wait == PF_WAIT_INTERRUPTED);
+        hostile_decided(peer, wait);
         CHECK(peer->verdict != PF_WAIT_PENDING);
     }
 }

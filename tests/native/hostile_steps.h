@@ -159,7 +159,14 @@ static inline int hostile_post(struct hostile *peer, struct input *input)
     static const uint8_t payload[FUZZ_MAX_PAYLOAD + 1];
     uint64_t length = number(input, 3) % (FUZZ_MAX_PAYLOAD + 2), timeout = number(input, 1);
     bool busy = peer->channel.busy;
-    int rc = pf_channel_post(&peer->channel, 0, payload, length, timeout & 1 ? UINT64_MAX : 0, UINT64_MAX, 0);
+    if (!busy) {
+        peer->channel.timeout_ns = timeout & 1 ? UINT64_MAX : 0;
+        peer->channel.start_ns = UINT64_MAX;
+        peer->channel.first_spin_ns = timeout & 2 ? 1000 : 0;
+        if (pf_channel_log_left(&peer->channel) && timeout & 4)
+            pf_channel_log_was_read(&peer->channel);
+    }
+    int rc = pf_channel_post(&peer->channel, 0, payload, length, 0);
     CHECK(rc != 0 || !busy);
     CHECK(rc == 0 || rc == -EBUSY || rc == -EMSGSIZE || rc == -EPROTO);
     peer->verdict = rc == 0 ? PF_WAIT_PENDING : rc == -EPROTO ? PF_WAIT_PROTOCOL : peer->verdict;
@@ -174,7 +181,7 @@ static inline void check_reply(const struct pf_channel *channel)
     CHECK(channel->busy && channel->pidfd >= 0);
     CHECK(line->seq == 2 * channel->seq + 1 && memcmp(line->id, channel->id, PF_ID_SIZE) == 0);
     CHECK(channel->reply.kind < PF_REPLY_KINDS && channel->reply.length <= FUZZ_MAX_PAYLOAD);
-    CHECK(channel->reply.flags <= (PF_RESPONSE_IN_ARENA | PF_RESPONSE_LOG_PENDING));
+    CHECK(channel->reply.flags <= PF_RESPONSE_IN_ARENA);
     bool in_arena = channel->reply.flags & PF_RESPONSE_IN_ARENA;
     CHECK(channel->reply.length <= (in_arena ? channel->response_arena.capacity : PF_INLINE_CAP));
 }

@@ -21,6 +21,7 @@ from .instance import (
     INLINE,
     LIBC,
     LIMIT,
+    LOG_CHECKED,
     MADV_REMOVE,
     PEER_ASLEEP,
     PR_SET_NAME,
@@ -57,7 +58,7 @@ def all_of_it(me: Attacker) -> None:
 
 @attack
 def flags_that_flip(me: Attacker) -> None:
-    places = me.chance.sample((HOST_ASLEEP, PEER_ASLEEP, TAKEN, 0), 2)
+    places = me.chance.sample((HOST_ASLEEP, PEER_ASLEEP, TAKEN, LOG_CHECKED, 0), 2)
 
     def flip() -> None:
         while True:

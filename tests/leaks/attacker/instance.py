@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-RESPONSE, HOST_ASLEEP, PEER_ASLEEP, TAKEN = 64, 128, 192, 256
+RESPONSE, HOST_ASLEEP, PEER_ASLEEP, TAKEN, LOG_CHECKED = 64, 128, 192, 256, 320
 REPLY_ID = RESPONSE + 24
 INLINE = 65536
 REQUEST_BYTES, RESPONSE_BYTES = 4096, 4096 + INLINE
