@@ -166,6 +166,12 @@ def stopped(me: Impostor) -> None:
 
 
 @way
+def stops_its_warden(me: Impostor) -> None:
+    """Then does its work: nobody reaps what ends, nor pumps what is written."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+
+
+@way
 def refuses_to_fork(me: Impostor) -> None:
     me.say(READY)
     for _ in range(me.chance.choice((1, 3))):
