@@ -23,7 +23,7 @@ REPORTS = ROOT / "reports"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["tests", "integration", "native", "leaks", "types", "lint"]
+nox.options.sessions = ["tests", "integration", "native", "fuzz", "leaks", "types", "lint"]
 nox.options.default_venv_backend = "none"
 nox.options.report = "reports/nox.json"
 REPORTS.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def native(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz the host's end of the channel, which reads what a hostile process writes, under sanitisers."""
+    """Fuzz all C that reads what a hostile process writes, under sanitisers: a minute, or `-- --seconds 3600`."""
     session.run(python(session), "tests/native/fuzz.py", *session.posargs)
 
 
@@ -58,6 +58,12 @@ def fuzz(session: nox.Session) -> None:
 def leaks(session: nox.Session) -> None:
     """Watch what grows or stays behind over many invocations and after kill -9."""
     pytest(session, "leaks", "tests/leaks")
+
+
+@nox.session
+def hostile(session: nox.Session) -> None:
+    """Let ten thousand hostile peers attack a host, some minutes long: `-- --peers 500 --seed 7` for others."""
+    session.run(python(session), "-m", "tests.leaks.hostile", *session.posargs)
 
 
 @nox.session

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,7 +75,12 @@ class Warden:
         with self._lock:  # so that nobody closes the socket meanwhile, and its number is another function's
             if self._socket < 0:
                 raise BrokenPipeError("the warden is gone")
-            _native.send(self._socket, kind, a=a, token=token, body=body, fds=fds)
+            try:
+                _native.send(self._socket, kind, a=a, token=token, body=body, fds=fds)
+            except BlockingIOError:
+                # It reads at once what it gets: somebody has stopped it, and it would stay so for ever.
+                self._signal(signal.SIGKILL)
+                raise BrokenPipeError("the warden does not read its messages and was killed") from None
 
     def has_ended(self) -> bool:
         """Ask the kernel whether it is gone, before its socket has told."""
@@ -92,7 +99,9 @@ class Warden:
         on_exit(early or Exit(above=True))
 
     def close(self) -> None:
-        """Hang up: the warden kills all its processes and ends."""
+        """Hang up: the warden kills all its processes and ends, also if somebody has stopped it."""
+        with self._lock:
+            self._signal(signal.SIGCONT)
         self._lose()
 
     def forget(self) -> None:
@@ -101,6 +110,11 @@ class Warden:
             if fd >= 0:
                 os.close(fd)
         self._socket = self._pidfd = -1
+
+    def _signal(self, number: int) -> None:
+        if self._pidfd >= 0:
+            with contextlib.suppress(OSError):  # it is gone
+                _native.pidfd_kill(self._pidfd, number)
 
     def _readable(self, _wait: int) -> None:
         try:

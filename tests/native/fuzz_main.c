@@ -2,7 +2,7 @@
  *
  * Runs the files, then changes to them and to what it found. With the core built by
  * -fsanitize-coverage=trace-pc it keeps the inputs that reached something new. An input that ends the program
- * is in fuzz-last-input. */
+ * is in fuzz-last-input: its length as 32 bits, then its bytes. One that takes too long ends it, too. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
@@ -16,6 +16,7 @@
 #define MOST_BYTES 512u
 #define MOST_INPUTS 4096u
 #define PLACES 65536u
+#define LONGEST_RUN_S 20u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void __sanitizer_cov_trace_pc(void);
@@ -79,6 +80,7 @@ static void run(const struct input *input)
     size_t before = found;
     *last = *input;
     previous = 0;
+    alarm(LONGEST_RUN_S);
     LLVMFuzzerTestOneInput(input->bytes, input->size);
     if (found > before && inputs < MOST_INPUTS)
         pool[inputs++] = *input;
