@@ -1,4 +1,4 @@
-"""For tests of pyfaas and of what is built on it: a clock that moves when told, the contract of clocks."""
+"""A clock that moves when told, and what every clock promises."""
 
 from __future__ import annotations
 
