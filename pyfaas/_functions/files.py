@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib.machinery import (
@@ -13,7 +14,7 @@ from importlib.machinery import (
 )
 from typing import TYPE_CHECKING
 
-from pyfaas._functions import origin
+from pyfaas._functions import imports, origin
 from pyfaas.errors import InvalidPackage
 
 if TYPE_CHECKING:
@@ -81,6 +82,19 @@ def of_module(name: str) -> dict[str, bytes] | None:
         for relative, file in _below(folder):
             files.setdefault(f"{top}/{relative}", read(file))
     return files
+
+
+def imported(files: dict[str, bytes]) -> list[str]:
+    """Return the full names that source files import."""
+    names: dict[str, None] = {}
+    for place, content in files.items():
+        if place.endswith(".py"):
+            package = place.rpartition("/")[0].replace("/", ".")
+            with contextlib.suppress(SyntaxError, ValueError):  # it may never be imported
+                names |= dict.fromkeys(
+                    imports.of_code(compile(content, place, "exec", dont_inherit=True), package)
+                )
+    return list(names)
 
 
 def _source(name: str, spec: ModuleSpec) -> bytes:
