@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # cloudpickle's list of modules that go by value is one for the process.
 _lock: Final = threading.Lock()
+#: Bytes of a package that goes along although perhaps nothing imports it: more would make a function too large.
+USEFUL_MAX: Final = 16_777_216
 _LOADER_VARIABLES: Final = {"__builtins__", "__cached__", "__loader__", "__spec__"}
 
 
@@ -306,6 +308,8 @@ def _imported_later(own: list[FunctionType], all_: list[FunctionType]) -> dict[s
                 if not optional:
                     raise
                 continue
+            if optional and sum(map(len, found.values())) > USEFUL_MAX:
+                continue
             shipped |= found
-            useful += files.imported(found)
+            useful += sorted(files.imported(found))
     return shipped

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import sys
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
@@ -14,7 +14,7 @@ from importlib.machinery import (
 )
 from typing import TYPE_CHECKING
 
-from pyfaas._functions import imports, origin
+from pyfaas._functions import origin
 from pyfaas.errors import InvalidPackage
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _SKIPPED_FOLDERS = {"__pycache__", "node_modules"}
 _SKIPPED_ENDINGS = (".pyc", ".pyo")
+# Not the relative ones: a package is shipped whole.
+_IMPORT = re.compile(
+    rb"(?:^|[;:])[ \t]*(?:from[ \t]+(?P<one>\w[\w.]*)|import[ \t]+(?P<many>\w[^\n;#]*))", re.MULTILINE
+)
 
 
 def find(name: str) -> ModuleSpec | None:
@@ -84,17 +88,19 @@ def of_module(name: str) -> dict[str, bytes] | None:
     return files
 
 
-def imported(files: dict[str, bytes]) -> list[str]:
-    """Return the full names that source files import."""
-    names: dict[str, None] = {}
+def imported(files: dict[str, bytes]) -> set[str]:
+    """Return the top-level names that source files seem to import, wherever they do it.
+
+    Found by a pattern, since a package may have a thousand files: what only looks like an import in a text ships a
+    file too many, if there is a module of that name.
+    """
+    names: set[str] = set()
     for place, content in files.items():
         if place.endswith(".py"):
-            package = place.rpartition("/")[0].replace("/", ".")
-            with contextlib.suppress(SyntaxError, ValueError):  # it may never be imported
-                names |= dict.fromkeys(
-                    imports.of_code(compile(content, place, "exec", dont_inherit=True), package)
-                )
-    return list(names)
+            for match in _IMPORT.finditer(content):
+                parts = (match["one"] or match["many"]).decode("utf-8", "replace").split(",")
+                names |= {part.strip().partition(" ")[0].partition(".")[0] for part in parts}
+    return {name for name in names if name.isidentifier()}
 
 
 def _source(name: str, spec: ModuleSpec) -> bytes:

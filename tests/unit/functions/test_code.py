@@ -237,6 +237,20 @@ def test_files_bring_along_what_they_import(run: Run, module: Module) -> None:
     assert run(hooks.handler) == 3
 
 
+def test_large_packages_that_are_perhaps_not_needed_stay_behind(
+    module: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module("pf_large", "VALUE = 3", load=False)
+    module("pf_mentioned", "def value():\n    import pf_large")
+    hooks = module(
+        "pf_hooks",
+        "import pf_mentioned\ndef mentions(e, c): pf_mentioned.value()\ndef needs(e, c): import pf_large",
+    )
+    monkeypatch.setattr("pyfaas._functions.callables.USEFUL_MAX", 8)
+    assert "files" not in msgspec.msgpack.decode(code_image(hooks.mentions).payload)
+    assert "files" in msgspec.msgpack.decode(code_image(hooks.needs).payload)
+
+
 def test_what_decorators_made(run: Run, module: Module) -> None:
     tools = module(
         "pf_tools",
