@@ -169,6 +169,8 @@ def is_ready() -> bool:
             return False
         for tool_name in (
             "pytest",
+            "pytest-xdist",
+            "anyio",
             "hypothesis",
             "numpy",
             "pandas",

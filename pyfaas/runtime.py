@@ -21,8 +21,10 @@ from pyfaas import _stream, _submission
 from pyfaas._clock import SystemClock
 from pyfaas._config import FunctionConfig, RuntimeConfig, function_name
 from pyfaas._dispatch import Call, invoke, outcome_of_refusal
+from pyfaas._functions import events
 from pyfaas._functions.code import code_image
 from pyfaas._functions.deployment import deployment
+from pyfaas._ipc import classes
 from pyfaas._observe.statistics import snapshot
 from pyfaas._pool.pool import Pool
 from pyfaas.errors import FunctionNotFound, PyFaasError, RuntimeClosed, SandboxUnavailable
@@ -430,6 +432,8 @@ class Runtime:
 
 
 _open_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+# The worker's side, which imports the codec too, never has what takes classes by value.
+classes.dumps = events.dumps
 
 
 def _not_found(name: object, known: Iterable[str]) -> str:

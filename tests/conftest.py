@@ -18,6 +18,7 @@ import pytest
 # numpy starts no threads of its own where a test imports it: they would stay, and count as left behind.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")  # nor pyarrow, which pandas imports
 
 SETTLE_S = 3.0
 KINDS = ("descriptors", "threads", "children", "shared memory", "temporary files", "mounts")
@@ -67,7 +68,7 @@ def _children() -> dict[str, str]:
 def _entries(folder: str) -> dict[str, str]:
     # By name, since others use these folders too. Scripts that may run beside the tests call theirs otherwise.
     try:
-        return {f"{folder}/{name}": "" for name in os.listdir(folder) if name.startswith(("pyfaas", "pf_"))}
+        return {f"{folder}/{name}": "" for name in os.listdir(folder) if name.startswith("pyfaas")}
     except OSError:
         return {}
 

@@ -60,6 +60,10 @@ _STAYING: Final = {
     "builtins.frame": ("a frame", "capture what you need of it"),
     "builtins.traceback": ("a traceback", "capture its text"),
     "_contextvars.ContextVar": ("a ContextVar", _MAKE),
+    "_contextvars.Token": ("a Token of a ContextVar", "capture the variable's value"),
+    "_contextvars.Context": ("a contextvars.Context", "capture the values of its variables"),
+    "weakref.ReferenceType": ("a weak reference", "capture the object itself"),
+    "builtins.memoryview": ("a memoryview", "capture bytes"),
 }
 _DEPTH: Final = 12
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _SKIPPED_FOLDERS = {"__pycache__", "node_modules"}
 _SKIPPED_ENDINGS = (".pyc", ".pyo")
+# Not the relative ones: a package is shipped whole.
+_IMPORT = re.compile(
+    rb"(?:^|[;:])[ \t]*(?:from[ \t]+(?P<one>\w[\w.]*)|import[ \t]+(?P<many>\w[^\n;#]*))", re.MULTILINE
+)
 
 
 def find(name: str) -> ModuleSpec | None:
@@ -81,6 +86,21 @@ def of_module(name: str) -> dict[str, bytes] | None:
         for relative, file in _below(folder):
             files.setdefault(f"{top}/{relative}", read(file))
     return files
+
+
+def imported(files: dict[str, bytes]) -> set[str]:
+    """Return the top-level names that source files seem to import, wherever they do it.
+
+    Found by a pattern, since a package may have a thousand files: what only looks like an import in a text ships a
+    file too many, if there is a module of that name.
+    """
+    names: set[str] = set()
+    for place, content in files.items():
+        if place.endswith(".py"):
+            for match in _IMPORT.finditer(content):
+                parts = (match["one"] or match["many"]).decode("utf-8", "replace").split(",")
+                names |= {part.strip().partition(" ")[0].partition(".")[0] for part in parts}
+    return {name for name in names if name.isidentifier()}
 
 
 def _source(name: str, spec: ModuleSpec) -> bytes:

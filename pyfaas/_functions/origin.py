@@ -25,6 +25,17 @@ def is_library(module: ModuleType) -> bool:
     )
 
 
+def is_found(value: Any) -> bool:
+    """Whether a class, or what has a name like one, can be imported by its name from a library."""
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    if module is None or not is_library(module):
+        return False
+    found: Any = module
+    for part in (getattr(value, "__qualname__", None) or value.__name__).split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
 def is_library_spec(spec: ModuleSpec) -> bool:
     """Whether a module that was found, and not imported, is a library's."""
     if spec.origin in {"built-in", "frozen"}:

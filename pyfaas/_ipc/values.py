@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec.msgpack
 
-from pyfaas._ipc import rewrite
+from pyfaas._ipc import classes, rewrite
 from pyfaas._ipc.rewrite import DEPTH, UnsupportedValue
 from pyfaas._native import check_encoded, check_value
 
@@ -123,7 +123,7 @@ def encode_trusted(value: object) -> tuple[int, bytes]:
         return MSGPACK, encode(value, typed=False)
     except UnsupportedValue as unsupported:
         try:
-            return PICKLE, pickle.dumps(value, protocol=5)
+            return PICKLE, classes.dumps(value)
         except Exception as error:
             # Whatever a method of the value raised: it says why this value cannot cross.
             reason = f"{unsupported.reason}; nor by pickle: {rewrite.text_of(error)}"

@@ -10,6 +10,8 @@ from pyfaas import _native
 from pyfaas._ipc import control
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyfaas._pool.warden import Warden
 
 #: How long the host waits for the warden to empty a pipe.
@@ -23,10 +25,11 @@ class LogPipe:
     marks in the ring where each invocation begins.
     """
 
-    __slots__ = ("_read_end", "_start", "_warden", "ring", "token", "write_end")
+    __slots__ = ("_read_end", "_start", "_warden", "on_close", "ring", "token", "write_end")
 
     def __init__(self) -> None:
         self.token = 0
+        self.on_close: Callable[[LogPipe], None] | None = None
         self._warden: Warden | None = None
         self._start = 0
         self.ring = _native.LogRing()
@@ -44,6 +47,8 @@ class LogPipe:
         os.close(self._read_end)
         self._read_end = -1
         self.ring.release_fd()
+        if warden.on_log is not None:
+            warden.on_log(self)
 
     def release_write_end(self) -> None:
         """Close the end that was sent to the process."""
@@ -62,8 +67,16 @@ class LogPipe:
         text: str = data.decode("utf-8", "backslashreplace")
         return f"[{dropped:,} bytes of earlier output were dropped]\n{text}" if dropped else text
 
+    def everything(self) -> str:
+        """Return all that the ring holds, whatever was taken of it already."""
+        self.sync()
+        text: str = self.ring.read(0)[0].decode("utf-8", "backslashreplace")
+        return text
+
     def close(self) -> None:
         """Stop pumping."""
+        if self.on_close is not None:
+            self.on_close(self)
         if self._warden is not None and self._warden.alive:
             with contextlib.suppress(OSError):  # the warden is gone, and its descriptors with it
                 self._warden.send(control.DROP, self.token)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyfaas._clock import Clock, Timer
     from pyfaas._config import FunctionConfig, RuntimeConfig
     from pyfaas._functions.deployment import Deployment
+    from pyfaas._pool.logs import LogPipe
     from pyfaas._pool.state import Decision
     from pyfaas._pool.ticket import Waiter
     from pyfaas.model import FunctionStatistics
@@ -38,6 +39,9 @@ class Pool:
 
     def __init__(self, config: RuntimeConfig, clock: Clock) -> None:
         self.closed: str | None = None
+        self.on_log: Callable[[str, LogPipe], None] | None = (
+            None  # told of each log of a function, by its name
+        )
         self.reactor = Reactor()
         self._tree = Tree(self.reactor)
         self._stock = Stock()
@@ -67,6 +71,7 @@ class Pool:
             stock=self._stock,
             clock=self._clock,
         )
+        version.on_log = self.on_log
         with self._lock:
             self._check_open()
             self._versions[version.line] = version

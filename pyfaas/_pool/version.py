@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from pyfaas._pool.instance import Instance
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pyfaas._config import FunctionConfig
     from pyfaas._functions.deployment import Deployment
     from pyfaas._native import Turnstile
+    from pyfaas._pool.logs import LogPipe
     from pyfaas._pool.reactor import Reactor
     from pyfaas._pool.stock import Stock
     from pyfaas._pool.tree import Tree
@@ -59,6 +61,7 @@ class Version:
         self.line = Line(name, turnstile, reuse=config.reuse, idle_timeout_ns=idle_ns)
         self.instances: set[Instance] = set()
         self.successor: Version | None = None  # what replaced it
+        self.on_log: Callable[[str, LogPipe], None] | None = None
         self._deployment = deployment
         self._reactor = reactor
         self._tree = tree
@@ -152,6 +155,7 @@ class Version:
             try:
                 if self._warden is None or not self._warden.alive:
                     self._warden = Warden(self._reactor, self._tree, self._warden_lost)
+                    self._warden.on_log = partial(self.on_log, self.name) if self.on_log else None
                 if self._left_text:
                     return Solo(self._warden, self._left_text, self._reactor, self._clock, self._deployment)
                 if self._template is None or self._template.state is TemplateState.ENDED:

@@ -16,6 +16,7 @@ from pyfaas._ipc import control
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyfaas._pool.logs import LogPipe
     from pyfaas._pool.reactor import Reactor
     from pyfaas._pool.tree import Tree
 
@@ -40,6 +41,7 @@ class Warden:
 
     def __init__(self, reactor: Reactor, tree: Tree, on_lost: Callable[[Warden], None]) -> None:
         self.pid = 0
+        self.on_log: Callable[[LogPipe], None] | None = None  # told of each pipe that this warden pumps
         self.failure: control.Failure | None = None
         self._reactor = reactor
         self._on_lost = on_lost

@@ -13,6 +13,7 @@ _DEFAULTS = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # as above: pandas imports pyarrow, which starts a thread
 }
 _REGION = "us-east-1"
 

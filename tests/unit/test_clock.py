@@ -57,6 +57,6 @@ class TestVirtualClock(ClockContract):
         assert clock.monotonic_ns() - start == 3_500_000_000
 
     def test_missing_waiter_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pyfaas.testing._PATIENCE_S", 0.001)
+        monkeypatch.setattr("pyfaas.testing.clock._PATIENCE_S", 0.001)
         with pytest.raises(TimeoutError, match="0 of 1"):
             self.clock().wait_for_waiters()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import importlib
 import os
@@ -13,6 +14,7 @@ import socket
 import sqlite3
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -201,6 +203,78 @@ def test_unused_things_of_a_module_stay_behind(run: Run, module: Module) -> None
     sys.modules["pf_state"].db.close()
 
 
+def test_a_module_has_one_set_of_variables(run: Run, module: Module) -> None:
+    module(
+        "pf_rates", "RATE = 1\ndef change(rate):\n    global RATE\n    RATE = rate\ndef rate(): return RATE"
+    )
+    hooks = module(
+        "pf_hooks",
+        "import pf_rates\nfrom pf_rates import change, rate\n"
+        "def handler(e, c):\n    change(e)\n    return [pf_rates.RATE, rate(), pf_rates.rate()]",
+    )
+    assert run(hooks.handler, 5) == [5, 5, 5]
+    assert hooks.pf_rates.RATE == 1
+
+
+def test_imports_inside_functions_find_what_travelled(run: Run, module: Module) -> None:
+    module("pf_shop__init", "")
+    module("pf_shop__names", "def cls():\n    from . import models\n    return models.Model\n")
+    models = module(
+        "pf_shop__models",
+        "from .names import cls\nclass Model: pass\n"
+        "def handler(e, c):\n    import pf_shop.models\n    return [cls() is Model, pf_shop.models.Model is Model]",
+    )
+    assert run(models.handler) == [True, True]
+
+
+def test_files_bring_along_what_they_import(run: Run, module: Module) -> None:
+    module("pf_second", "VALUE = 3", load=False)
+    module(
+        "pf_first", "import pf_second\ntry:\n    import pf_nowhere\nexcept ImportError:\n    pass", load=False
+    )
+    module("pf_mentioned", "def value():\n    from pf_first import pf_second\n    return pf_second.VALUE")
+    hooks = module("pf_hooks", "import pf_mentioned\ndef handler(e, c): return pf_mentioned.value()")
+    assert run(hooks.handler) == 3
+
+
+def test_large_packages_that_are_perhaps_not_needed_stay_behind(
+    module: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module("pf_large", "VALUE = 3", load=False)
+    module("pf_mentioned", "def value():\n    import pf_large")
+    hooks = module(
+        "pf_hooks",
+        "import pf_mentioned\ndef mentions(e, c): pf_mentioned.value()\ndef needs(e, c): import pf_large",
+    )
+    monkeypatch.setattr("pyfaas._functions.callables.USEFUL_MAX", 8)
+    assert "files" not in msgspec.msgpack.decode(code_image(hooks.mentions).payload)
+    assert "files" in msgspec.msgpack.decode(code_image(hooks.needs).payload)
+
+
+def test_what_decorators_made(run: Run, module: Module) -> None:
+    tools = module(
+        "pf_tools",
+        "import functools, threading, typing\n"
+        "@functools.lru_cache(maxsize=3, typed=True)\ndef fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "@functools.singledispatch\ndef kind(value):\n    'Its kind.'\n    return 'object'\n"
+        "@kind.register\ndef _(value: list): return [kind(one) for one in value]\n"
+        "class Lazy:\n    @functools.cached_property\n    def value(self): return 7\n"
+        "Cents = typing.NewType('Cents', int)\nP = typing.ParamSpec('P')\n"
+        "class Sentinel:\n    def __reduce__(self): return 'MISSING'\nMISSING = Sentinel()\n"
+        "def given(value=MISSING): return value is not MISSING\n"
+        "def handler(e, c):\n"
+        "    parameters = fib.cache_parameters()\n"
+        "    return [fib(10), parameters['maxsize'], parameters['typed'], kind([1]), kind.__doc__,\n"
+        "            Lazy().value, Cents(2), P.__name__, given(), given(1)]\n",
+    )
+    expected = [55, 3, True, ["object"], "Its kind.", 7, 2, "P", False, True]
+    assert run(tools.handler) == expected
+    assert (
+        run(module("pf_hooks", "import pf_tools\ndef handler(e, c): return pf_tools.handler(e, c)").handler)
+        == expected
+    )
+
+
 def test_imports_inside_functions_are_shipped_as_files(run: Run, module: Module) -> None:
     module("pf_late__init", "", load=False)
     module("pf_late__deep", "VALUE = 7", load=False)
@@ -321,6 +395,16 @@ ADVICE = "it inside the handler or at module level of the function's own code"
         (threading.Thread(), "a thread"),
         (threading.Event(), "a threading.Event"),
         (queue.Queue(), "a queue.Queue"),
+        (
+            contextvars.ContextVar[int]("pf").set(1),
+            "a Token of a ContextVar, which cannot travel to another process; capture",
+        ),
+        (contextvars.copy_context(), "a contextvars.Context"),
+        (
+            weakref.ref(threading),
+            "a weak reference, which cannot travel to another process; capture the object itself",
+        ),
+        (memoryview(b"x"), "a memoryview, which cannot travel to another process; capture bytes"),
         (Refusing(), "a test_code.Refusing, which cannot travel to another process (ValueError: never)"),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
@@ -328,6 +412,11 @@ ADVICE = "it inside the handler or at module level of the function's own code"
 def test_refusals_name_the_variable(value: object, what: str) -> None:
     text = refusal(held(value)).replace("tests.unit.functions.", "")
     assert text.startswith(f"held.greet: captured variable 'value' is {what}")
+
+
+def test_refusals_look_behind_decorators() -> None:
+    way = "captured variable 'value', attribute '__wrapped__', captured variable 'HELD' is a lock"
+    assert way in refusal(held(functools.lru_cache(lambda: HELD)))
 
 
 def test_refusals_of_open_things(tmp_path: pathlib.Path) -> None:
