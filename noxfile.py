@@ -174,6 +174,7 @@ def is_ready() -> bool:
             "hypothesis",
             "numpy",
             "pandas",
+            "pyarrow",
             "attrs",
             "mypy",
             "ruff",

@@ -12,23 +12,27 @@ from typing import TYPE_CHECKING, Any
 from pyfaas import _native
 from pyfaas._ipc import channel as replies
 from pyfaas._ipc import frames
+from pyfaas._ipc.buffers import size_of, snapshot
 from pyfaas._ipc.ids import request_text
 from pyfaas._ipc.values import (
     MalformedValue,
+    NotImportedHere,
     UnsupportedValue,
     check_value,
     decode_plain,
-    encode,
     encode_plain,
-    encode_trusted,
+    pack,
+    pack_trusted,
 )
 from pyfaas._native import check_encoded
 from pyfaas._observe import lines
 from pyfaas._pool.version import START_ATTEMPTS
-from pyfaas.errors import InvalidEvent, PyFaasError, RuntimeClosed
+from pyfaas.errors import InvalidEvent, InvalidResult, PyFaasError, RuntimeClosed
 from pyfaas.model import Outcome, Report
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from pyfaas._pool.pool import Instance, Pool, Version
 
 _MS = 1_000_000
@@ -91,6 +95,7 @@ class Call:
         self._report = report
         self.cold = False
         self._cpu_ns = 0
+        self._payload: bytes | list[Buffer]
         if payload is None:
             self._kind, self._payload = _encode(version, event)
         else:
@@ -101,6 +106,11 @@ class Call:
     def version(self) -> Version:
         """What runs."""
         return self._version
+
+    def detach(self) -> None:
+        """Copy what the caller may change before the request is posted."""
+        if isinstance(self._payload, list):
+            self._payload = snapshot(self._payload)
 
     # In the caller's own thread
 
@@ -226,14 +236,19 @@ class Call:
         elif instance.fresh:
             self._pool.not_started(instance)
 
-    def _replied(self, instance: Instance, kind: int, payload: bytes) -> Outcome[Any]:
+    def _replied(self, instance: Instance, kind: int, payload: Any) -> Outcome[Any]:
         request_id = request_text(instance.channel.request_id)
-        if kind in (frames.RESULT, frames.PICKLE):
-            value, error = replies.value_of(kind, payload, trusted=self._version.trusted), None
+        value: Any = None
+        error: PyFaasError | None = None
+        if kind in (frames.RESULT, frames.RESULT_WITH_BUFFERS, frames.PICKLE):
+            try:
+                value = replies.value_of(kind, payload, trusted=self._version.trusted)
+            except NotImportedHere as missing:
+                error = InvalidResult(str(missing), request_id=request_id)
             logs = self._logs(instance) if self._report else ""
         else:
             logs = self._logs(instance)
-            value, error = None, replies.error_of(kind, payload, request_id, logs)
+            error = replies.error_of(kind, payload, request_id, logs)
         outcome = self._outcome(instance, request_id, value, error, logs)
         if self.cold:
             self._version.learn_first(instance.channel.duration_ns)
@@ -302,16 +317,17 @@ class Call:
         )
 
 
-def _encode(version: Version, event: Any) -> tuple[int, bytes]:
+def _encode(version: Version, event: Any) -> tuple[int, bytes | list[Buffer]]:
     try:
-        return encode_trusted(event) if version.trusted else (frames.EVENT, encode(event))
+        return pack_trusted(event) if version.trusted else pack(event)
     except UnsupportedValue as error:
         raise InvalidEvent(str(error)) from None
 
 
-def _admit(version: Version, payload: bytes) -> None:
-    if len(payload) > version.max_payload:
-        text = f"'{version.name}': the event is {len(payload):,} bytes; the limit is {version.max_payload:,}"
+def _admit(version: Version, payload: bytes | list[Buffer]) -> None:
+    size = size_of(payload)
+    if size > version.max_payload:
+        text = f"'{version.name}': the event is {size:,} bytes; the limit is {version.max_payload:,}"
         raise InvalidEvent(f"{text} (max_payload=… raises it)")
 
 

@@ -59,6 +59,7 @@ class Submission(Future[Any]):
         self._attempts = START_ATTEMPTS
         self._holding = threading.Lock()
         self._decision = threading.Lock()  # taken once: by the cancellation or by the result
+        call.detach()
         if begun is None:
             pool.enqueue(call.version, self)
             return

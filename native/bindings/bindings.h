@@ -13,5 +13,6 @@ int pf_bind_log(PyObject *module);
 int pf_bind_control(PyObject *module);
 int pf_bind_process(PyObject *module);
 int pf_bind_values(PyObject *module);
+int pf_bind_buffers(PyObject *module);
 
 #endif

@@ -5,11 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "buffers.h"
 #include "channel.h"
 #include "log.h"
 #include "pf_fd.h"
-
-#define PF_COPY_UNLOCKED (256u * 1024u) /* from here on a copy is long enough to let other threads run */
 
 static PyObject *raise_errno(int rc)
 {
@@ -89,10 +88,16 @@ static PyObject *take_reply(struct pf_channel_object *self)
 {
     struct pf_channel *channel = &self->channel;
     uint64_t length = channel->reply.length;
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    if (channel->reply.kind == PF_REPLY_BUFFERS) {
+        PyObject *parts = pf_buffers_copy(Py_TYPE((PyObject *)self), pf_channel_reply(channel), length);
+        if (parts)
+            pf_channel_end(channel);
+        return parts;
+    }
+    char *target;
+    PyObject *bytes = pf_bytes_new(length, &target);
     if (!bytes)
         return NULL;
-    char *target = PyBytes_AsString(bytes);
     if (length < PF_COPY_UNLOCKED) {
         pf_channel_take(channel, target);
     } else {
@@ -103,7 +108,8 @@ static PyObject *take_reply(struct pf_channel_object *self)
     return bytes;
 }
 
-/* A result is its bytes; anything else is (how the wait ended, kind of reply, bytes). */
+/* A result is its bytes; anything else is (how the wait ended, kind of reply, bytes). In place of bytes, a
+ * result with buffers has what pf_buffers_copy returns. */
 static PyObject *conclude(struct pf_channel_object *self, enum pf_wait wait)
 {
     if (wait != PF_WAIT_REPLY)
@@ -122,7 +128,7 @@ static int parse_uint64(PyObject *value, uint64_t *out)
 
 struct request {
     uint64_t kind, spin_ns;
-    Py_buffer payload;
+    struct pf_pieces payload;
 };
 
 static int parse_request(PyObject *const *args, Py_ssize_t count, struct request *request)
@@ -133,13 +139,19 @@ static int parse_request(PyObject *const *args, Py_ssize_t count, struct request
     }
     if (parse_uint64(args[0], &request->kind) < 0 || parse_uint64(args[2], &request->spin_ns) < 0)
         return -1;
-    return PyObject_GetBuffer(args[1], &request->payload, PyBUF_SIMPLE);
+    return pf_pieces_open(&request->payload, args[1]);
 }
 
+/* Needs no GIL. */
 static int post(struct pf_channel *channel, const struct request *request)
 {
-    return pf_channel_post(channel, (uint32_t)request->kind, request->payload.buf,
-                           (uint64_t)request->payload.len, (uint32_t)request->spin_ns);
+    uint8_t *room;
+    int rc = pf_channel_reserve(channel, request->payload.length, &room);
+    if (rc < 0)
+        return rc;
+    pf_pieces_copy(&request->payload, room);
+    pf_channel_send(channel, (uint32_t)request->kind, request->payload.length, (uint32_t)request->spin_ns);
+    return 0;
 }
 
 /* Runs the wait again after each signal that Python's handlers let pass; one that raises ends the peer. */
@@ -197,7 +209,7 @@ static PyObject *use(PyObject *op, PyObject *const *args, Py_ssize_t count,
         result = how(self, &request);
         leave(self);
     }
-    PyBuffer_Release(&request.payload);
+    pf_pieces_close(&request.payload);
     return result;
 }
 
@@ -214,7 +226,8 @@ static PyObject *attempt(struct pf_channel_object *self, const struct request *r
     mark_log(self);
     enum pf_wait wait = PF_WAIT_PENDING;
     int rc = post(&self->channel, request);
-    if (rc == 0 && !request->spin_ns) { /* whoever lets go of the GIL may wait for milliseconds to get it back */
+    if (rc == 0 &&
+        !request->spin_ns) { /* whoever lets go of the GIL may wait for milliseconds to get it back */
         wait = pf_channel_attempt(&self->channel, 0);
     } else if (rc == 0) {
         Py_BEGIN_ALLOW_THREADS;
@@ -237,7 +250,14 @@ static PyObject *publish(struct pf_channel_object *self, const struct request *r
 {
     mark_log(self);
     pf_channel_want_bell(&self->channel);
-    int rc = post(&self->channel, request);
+    int rc;
+    if (request->payload.length < PF_COPY_UNLOCKED) {
+        rc = post(&self->channel, request);
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        rc = post(&self->channel, request);
+        Py_END_ALLOW_THREADS;
+    }
     return rc < 0 ? raise_errno(rc) : Py_NewRef(Py_None);
 }
 

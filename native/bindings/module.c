@@ -3,8 +3,9 @@
 
 static int exec_module(PyObject *module)
 {
-    int (*const parts[])(PyObject *) = {pf_bind_control, pf_bind_log,     pf_bind_channel, pf_bind_peer,
-                                        pf_bind_reactor, pf_bind_process, pf_bind_values,  pf_bind_line};
+    int (*const parts[])(PyObject *) = {pf_bind_control, pf_bind_log,     pf_bind_channel,
+                                        pf_bind_peer,    pf_bind_reactor, pf_bind_process,
+                                        pf_bind_values,  pf_bind_line,    pf_bind_buffers};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i](module) < 0)
             return -1;

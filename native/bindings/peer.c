@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "buffers.h"
 #include "pf_fd.h"
 #include "pf_peer.h"
 
 struct peer_object {
     PyObject_HEAD struct pf_peer peer;
     int log;
+    struct pf_memory_object *loan; /* what the request's arrays are views of; the arena is the peer's own */
 };
 
 static PyObject *raise_errno(int rc)
@@ -46,10 +48,52 @@ static PyObject *peer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+/* Whoever still has views of the request gets the arena itself. The peer can serve no more. */
+static void give_up_arena(struct peer_object *self)
+{
+    struct pf_memory_object *loan = self->loan;
+    self->loan = NULL;
+    if (loan && Py_REFCNT((PyObject *)loan) > 1) {
+        loan->mapping = self->peer.request_arena.bytes;
+        loan->mapped = self->peer.request_arena.capacity;
+        self->peer.request_arena = (struct pf_arena){0};
+    }
+    Py_XDECREF((PyObject *)loan);
+}
+
+/* Before the host may write the next request: views that the function kept must not change under it. */
+static int settle_loan(struct peer_object *self)
+{
+    struct pf_memory_object *loan = self->loan;
+    if (!loan)
+        return 0;
+    uint8_t *bytes = self->peer.request_arena.bytes;
+    int rc = 0;
+    if (Py_REFCNT((PyObject *)loan) > 1) {
+        rc = pf_arena_part(&self->peer.request_arena, loan->length);
+        if (rc == -ENOMEM && PyGC_Collect() > 0) /* it may be garbage that holds them */
+            rc = Py_REFCNT((PyObject *)loan) > 1 ? pf_arena_part(&self->peer.request_arena, loan->length) : 0;
+    }
+    if (rc < 0) {
+        give_up_arena(self);
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (self->peer.request_arena.bytes != bytes) {
+        loan->mapping = bytes;
+        loan->mapped = loan->length; /* munmap rounds up */
+    }
+    self->loan = NULL;
+    Py_DECREF((PyObject *)loan);
+    return 0;
+}
+
 static void peer_dealloc(PyObject *op)
 {
+    struct peer_object *self = (struct peer_object *)op;
     PyTypeObject *type = Py_TYPE(op);
-    pf_peer_close(&((struct peer_object *)op)->peer);
+    give_up_arena(self);
+    pf_peer_close(&self->peer);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(op);
     Py_DECREF(type);
@@ -73,13 +117,34 @@ static PyObject *peer_hello(PyObject *op, PyObject *unused)
     return rc < 0 ? raise_errno(rc) : Py_NewRef(Py_None);
 }
 
+/* (text, buffers) of a request with buffers; large ones are views of the arena. */
+static PyObject *read_buffers(struct peer_object *self, const struct pf_request *request)
+{
+    if (request->payload != self->peer.request_arena.bytes) { /* small */
+        PyObject *copy =
+            PyByteArray_FromStringAndSize((const char *)request->payload, (Py_ssize_t)request->length);
+        PyObject *parts = copy ? pf_buffers_view(copy, request->payload, request->length) : NULL;
+        Py_XDECREF(copy);
+        return parts;
+    }
+    struct pf_memory_object *loan = pf_memory_new(Py_TYPE((PyObject *)self));
+    if (!loan)
+        return NULL;
+    loan->bytes = self->peer.request_arena.bytes;
+    loan->length = request->length;
+    self->loan = loan;
+    return pf_buffers_view((PyObject *)loan, request->payload, request->length);
+}
+
 /* As Py_BuildValue would, in half its time. */
-static PyObject *describe(const struct pf_request *request)
+static PyObject *describe(struct peer_object *self, const struct pf_request *request)
 {
     PyObject *tuple = PyTuple_New(4);
     PyObject *parts[4] = {
         PyLong_FromLong((long)request->kind),
-        PyBytes_FromStringAndSize((const char *)request->payload, (Py_ssize_t)request->length),
+        request->kind == PF_KIND_BUFFERS
+            ? read_buffers(self, request)
+            : PyBytes_FromStringAndSize((const char *)request->payload, (Py_ssize_t)request->length),
         PyBytes_FromStringAndSize((const char *)request->id, PF_ID_SIZE),
         PyLong_FromUnsignedLongLong(request->deadline_ns),
     };
@@ -115,7 +180,16 @@ static PyObject *peer_receive(PyObject *op, PyObject *unused)
         return raise_errno(rc);
     if (rc == 0)
         Py_RETURN_NONE;
-    return describe(&request);
+    return describe(self, &request);
+}
+
+static int write_reply(struct pf_peer *peer, const struct pf_pieces *payload)
+{
+    uint8_t *room;
+    int rc = pf_peer_reserve(peer, payload->length, &room);
+    if (rc == 0)
+        pf_pieces_copy(payload, room);
+    return rc;
 }
 
 static PyObject *peer_reply(PyObject *op, PyObject *const *args, Py_ssize_t count)
@@ -130,18 +204,27 @@ static PyObject *peer_reply(PyObject *op, PyObject *const *args, Py_ssize_t coun
     unsigned long kind = PyLong_AsUnsignedLong(args[0]);
     if (kind == (unsigned long)-1 && PyErr_Occurred())
         return NULL;
-    Py_buffer payload;
-    if (PyObject_GetBuffer(args[1], &payload, PyBUF_SIMPLE) < 0)
+    struct pf_pieces payload;
+    if (pf_pieces_open(&payload, args[1]) < 0)
         return NULL;
+    const uint64_t length = payload.length;
     int rc;
-    if (payload.len <= PF_INLINE_CAP) { /* a copy and no wait */
-        rc = pf_peer_reply(&self->peer, (uint32_t)kind, payload.buf, (uint64_t)payload.len, self->log);
+    if (length <= PF_INLINE_CAP) { /* a copy and no wait */
+        rc = write_reply(&self->peer, &payload);
     } else {
         Py_BEGIN_ALLOW_THREADS;
-        rc = pf_peer_reply(&self->peer, (uint32_t)kind, payload.buf, (uint64_t)payload.len, self->log);
+        rc = write_reply(&self->peer, &payload);
         Py_END_ALLOW_THREADS;
     }
-    PyBuffer_Release(&payload);
+    pf_pieces_close(&payload);
+    if (rc < 0)
+        return raise_errno(rc);
+    /* Now that the result is written, nothing of it has to hold on to the request any more. */
+    if (PyList_CheckExact(args[1]) && PyList_SetSlice(args[1], 0, PyList_Size(args[1]), NULL) < 0)
+        return NULL;
+    if (settle_loan(self) < 0)
+        return NULL;
+    rc = pf_peer_send(&self->peer, (uint32_t)kind, length, self->log);
     return rc < 0 ? raise_errno(rc) : Py_NewRef(Py_None);
 }
 
@@ -149,7 +232,9 @@ static PyMethodDef methods[] = {
     {"hello", peer_hello, METH_NOARGS, "Tells the host that this process is there."},
     {"receive", peer_receive, METH_NOARGS,
      "receive() -> (kind, payload, request id, deadline on the monotonic clock in ns), or None: no host"},
-    {"reply", (PyCFunction)(void (*)(void))peer_reply, METH_FASTCALL, "reply(kind, payload)"},
+    {"reply", (PyCFunction)(void (*)(void))peer_reply, METH_FASTCALL,
+     "reply(kind, payload): bytes, or a list of pieces, which it empties. MemoryError: what the function\n"
+     "keeps of its event does not fit; the peer may reply once more and then has to end."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -47,6 +48,35 @@ int pf_arena_map(struct pf_arena *arena, int fd, uint64_t capacity)
 {
     pf_arena_close(arena);
     return map(arena, fd, capacity);
+}
+
+int pf_arena_part(struct pf_arena *arena, uint64_t length)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), size = (length + page - 1) & ~(page - 1);
+    if (length == 0 || length > arena->capacity)
+        return -EINVAL;
+    void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return -errno;
+    (void)madvise(copy, size, MADV_HUGEPAGE);
+    memcpy(copy, arena->bytes, length);
+    /* An old size of zero: a second mapping of the same pages, which needs no descriptor. */
+    void *again = mremap(arena->bytes, 0, arena->capacity, MREMAP_MAYMOVE);
+    if (again == MAP_FAILED) {
+        const int rc = -errno;
+        munmap(copy, size);
+        return rc;
+    }
+    if (mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, arena->bytes) == MAP_FAILED) {
+        const int rc = -errno;
+        munmap(copy, size);
+        munmap(again, arena->capacity);
+        return rc;
+    }
+    if (arena->capacity > size)
+        munmap(arena->bytes + size, arena->capacity - size);
+    arena->bytes = again;
+    return 0;
 }
 
 void pf_arena_close(struct pf_arena *arena)

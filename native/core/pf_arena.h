@@ -23,6 +23,11 @@ int pf_arena_map(struct pf_arena *arena, int fd, uint64_t capacity);
 
 void pf_arena_close(struct pf_arena *arena);
 
+/* For views of the first `length` bytes that outlive a request (the peer's side): those bytes become private
+ * memory, at the address where they are, and the arena is mapped at another. What other threads write
+ * meanwhile may be lost. Failing changes nothing. */
+int pf_arena_part(struct pf_arena *arena, uint64_t length);
+
 /* For the host: also frees the pages, which a peer may map for as long as it likes at the host's cost. */
 void pf_arena_discard(struct pf_arena *arena);
 

@@ -182,8 +182,7 @@ static void publish(struct pf_channel *channel, uint32_t kind, uint64_t length, 
     pf_ids_next(&channel->ids, channel->next_id); /* while the peer works */
 }
 
-int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
-                    uint32_t spin_ns)
+int pf_channel_reserve(struct pf_channel *channel, uint64_t length, uint8_t **room)
 {
     struct pf_region *region = channel->region;
     if (!region)
@@ -197,9 +196,9 @@ int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *paylo
         return -EPROTO;
     }
     bool in_arena = length > PF_INLINE_CAP;
-    uint32_t flags = in_arena ? PF_REQUEST_IN_ARENA : 0;
+    channel->flags = in_arena ? PF_REQUEST_IN_ARENA : 0;
     if (drop_unused_arenas(channel, in_arena))
-        flags |= PF_REQUEST_DROP_ARENAS;
+        channel->flags |= PF_REQUEST_DROP_ARENAS;
     if (in_arena && channel->request_arena.capacity < length) {
         int rc = provide(channel, &channel->request_arena, PF_REQUEST_ARENA, length);
         if (rc == -EAGAIN)
@@ -207,10 +206,26 @@ int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *paylo
         if (rc < 0)
             return rc == -EAGAIN ? -EPROTO : rc;
     }
-    if (length)
-        memcpy(in_arena ? channel->request_arena.bytes : region->request_bytes, payload, length);
+    *room = in_arena ? channel->request_arena.bytes : region->request_bytes;
+    return 0;
+}
+
+void pf_channel_send(struct pf_channel *channel, uint32_t kind, uint64_t length, uint32_t spin_ns)
+{
     begin(channel);
-    publish(channel, kind, length, flags, spin_ns);
+    publish(channel, kind, length, channel->flags, spin_ns);
+}
+
+int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *payload, uint64_t length,
+                    uint32_t spin_ns)
+{
+    uint8_t *room;
+    int rc = pf_channel_reserve(channel, length, &room);
+    if (rc < 0)
+        return rc;
+    if (length)
+        memcpy(room, payload, length);
+    pf_channel_send(channel, kind, length, spin_ns);
     return 0;
 }
 
@@ -330,22 +345,6 @@ static enum pf_wait read_message(struct pf_channel *channel, bool *empty)
     return broken(channel, "unknown message on the doorbell");
 }
 
-/* Whether it has not begun to exit, which it does before its descriptors are closed. False when in doubt. */
-static bool is_running(pid_t pid)
-{
-    enum { PF_EXITING = 4 }; /* of the kernel's flags of a task, field 9 */
-    char path[32], text[512];
-    unsigned flags;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (n <= 0)
-        return false;
-    text[n] = 0;
-    const char *end = strrchr(text, ')'); /* the name before it is the process's own choice */
-    return end && sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && !(flags & PF_EXITING);
-}
-
 /* A reply that was complete before the end still counts. The process may also have closed its doorbell and
  * live. */
 static enum pf_wait ended(struct pf_channel *channel)
@@ -353,7 +352,7 @@ static enum pf_wait ended(struct pf_channel *channel)
     enum pf_wait last = pf_channel_step(channel);
     if (last != PF_WAIT_PENDING)
         return last;
-    if (!channel->error.code && channel->pid && is_running(channel->pid))
+    if (!channel->error.code && channel->pid && pf_is_running(channel->pid))
         return broken(channel, "the instance closed its doorbell");
     pf_channel_kill(channel);
     return PF_WAIT_DEAD;
@@ -459,16 +458,25 @@ enum pf_wait pf_channel_attempt(struct pf_channel *channel, uint64_t spin_ns)
     return result;
 }
 
+const uint8_t *pf_channel_reply(struct pf_channel *channel)
+{
+    if (!(channel->reply.flags & PF_RESPONSE_IN_ARENA))
+        return channel->region->response_bytes;
+    channel->response_arena.unused = 0;
+    return channel->response_arena.bytes;
+}
+
+void pf_channel_end(struct pf_channel *channel)
+{
+    channel->busy = false;
+}
+
 void pf_channel_take(struct pf_channel *channel, void *bytes)
 {
-    const struct pf_reply *reply = &channel->reply;
-    bool in_arena = reply->flags & PF_RESPONSE_IN_ARENA;
-    if (in_arena)
-        channel->response_arena.unused = 0;
-    if (reply->length)
-        memcpy(bytes, in_arena ? channel->response_arena.bytes : channel->region->response_bytes,
-               reply->length);
-    channel->busy = false;
+    const uint8_t *reply = pf_channel_reply(channel);
+    if (channel->reply.length)
+        memcpy(bytes, reply, channel->reply.length);
+    pf_channel_end(channel);
 }
 
 bool pf_channel_log_left(struct pf_channel *channel)

@@ -54,6 +54,7 @@ struct pf_channel {
     uint64_t deadline_ns;   /* of the call in flight; moves once, at the hello of a new peer */
     uint64_t finished_ns;
     uint32_t wakes;
+    uint32_t flags; /* of the request that is being made */
     bool busy;
     struct pf_reply reply;
     struct pf_arena request_arena;
@@ -84,6 +85,10 @@ int pf_channel_post(struct pf_channel *channel, uint32_t kind, const void *paylo
 bool pf_channel_log_left(struct pf_channel *channel);
 void pf_channel_log_was_read(struct pf_channel *channel);
 
+/* The same in two steps, for a payload in pieces: *room is where its `length` bytes go before it is sent. */
+int pf_channel_reserve(struct pf_channel *channel, uint64_t length, uint8_t **room);
+void pf_channel_send(struct pf_channel *channel, uint32_t kind, uint64_t length, uint32_t spin_ns);
+
 /* Looks once, without waiting, whether the call is decided. */
 enum pf_wait pf_channel_step(struct pf_channel *channel);
 
@@ -99,6 +104,11 @@ enum pf_wait pf_channel_ring_received(struct pf_channel *channel);
 
 /* Copies the reply's bytes (channel->reply.length of them) and ends the call. */
 void pf_channel_take(struct pf_channel *channel, void *bytes);
+
+/* The same in two steps, for a reply with parts. The bytes are shared: the peer may change them at any time.
+ */
+const uint8_t *pf_channel_reply(struct pf_channel *channel);
+void pf_channel_end(struct pf_channel *channel);
 
 /* True if the peer had entered the handler for the request in flight (the peer's word; only its own function
  * gains). */

@@ -242,6 +242,21 @@ pid_t pf_parent_of(pid_t pid)
     return (pid_t)parent;
 }
 
+bool pf_is_running(pid_t pid)
+{
+    enum { PF_EXITING = 4 }; /* of the kernel's flags of a task, field 9 */
+    char path[32], text[512];
+    unsigned flags;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (n <= 0)
+        return false;
+    text[n] = 0;
+    const char *end = strrchr(text, ')'); /* the name before it is the process's own choice */
+    return end && sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && !(flags & PF_EXITING);
+}
+
 int64_t pf_boottime(void)
 {
     struct timespec now;

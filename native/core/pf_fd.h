@@ -87,6 +87,9 @@ int pf_pidfd_kill(int pidfd, int signal);
  */
 pid_t pf_parent_of(pid_t pid);
 
+/* Whether it has not begun to exit, which it does before its descriptors are closed. False when in doubt. */
+bool pf_is_running(pid_t pid);
+
 /* Time in nanoseconds by CLOCK_BOOTTIME, on which the kernel counts births; the other clock: pf_clock.h. */
 int64_t pf_boottime(void);
 

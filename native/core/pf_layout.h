@@ -27,12 +27,15 @@ enum pf_response_flag {
     PF_RESPONSE_IN_ARENA = 1,
 };
 
+#define PF_KIND_BUFFERS 5u /* of a request or a reply: with buffers, see pf_buffers.h */
+
 enum pf_reply_kind {
     PF_REPLY_RESULT = 0,
     PF_REPLY_PICKLE = 1,
     PF_REPLY_ERROR = 2,
     PF_REPLY_INVALID_RESULT = 3,
     PF_REPLY_INVALID_EVENT = 4,
+    PF_REPLY_BUFFERS = PF_KIND_BUFFERS,
     PF_REPLY_KINDS
 };
 

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define PF_MSGPACK_DEPTH 256
-#define PF_MSGPACK_EXT 4
+#define PF_MSGPACK_EXT 5
 #define PF_MSGPACK_FREE_CONTAINERS 262144u
 
 enum pf_msgpack_fault {

@@ -174,27 +174,41 @@ static int obtain_arena(struct pf_peer *peer, uint64_t length)
     return rc < 0 ? rc : 0;
 }
 
-static bool has_output(int log)
+int pf_peer_reserve(struct pf_peer *peer, uint64_t length, uint8_t **room)
 {
-    int left = 0;
-    return log >= 0 && ioctl(log, FIONREAD, &left) == 0 && left > 0;
-}
-
-int pf_peer_reply(struct pf_peer *peer, uint32_t kind, const void *bytes, uint64_t length, int log)
-{
-    struct pf_region *region = peer->region;
     bool in_arena = length > PF_INLINE_CAP;
     if (in_arena && peer->response_arena.capacity < length) {
         int rc = obtain_arena(peer, length);
         if (rc < 0)
             return rc;
     }
-    if (length)
-        memcpy(in_arena ? peer->response_arena.bytes : region->response_bytes, bytes, length);
-    uint32_t flags = in_arena ? PF_RESPONSE_IN_ARENA : 0;
+    *room = in_arena ? peer->response_arena.bytes : peer->region->response_bytes;
+    return 0;
+}
+
+static bool has_output(int log)
+{
+    int left = 0;
+    return log >= 0 && ioctl(log, FIONREAD, &left) == 0 && left > 0;
+}
+
+int pf_peer_send(struct pf_peer *peer, uint32_t kind, uint64_t length, int log)
+{
+    uint32_t flags = length > PF_INLINE_CAP ? PF_RESPONSE_IN_ARENA : 0;
     int rc = publish(peer, 2 * peer->seq + 1, kind, flags, length);
     /* What has been written was written before. The question costs more than all else here, so the host does
      * not wait for its answer. */
-    atomic_store_explicit(&region->log_checked, 2 * peer->seq + has_output(log), memory_order_release);
+    atomic_store_explicit(&peer->region->log_checked, 2 * peer->seq + has_output(log), memory_order_release);
     return rc;
+}
+
+int pf_peer_reply(struct pf_peer *peer, uint32_t kind, const void *bytes, uint64_t length, int log)
+{
+    uint8_t *room;
+    int rc = pf_peer_reserve(peer, length, &room);
+    if (rc < 0)
+        return rc;
+    if (length)
+        memcpy(room, bytes, length);
+    return pf_peer_send(peer, kind, length, log);
 }

@@ -38,7 +38,14 @@ int pf_peer_hello(struct pf_peer *peer);
 /* 1: a request; 0: the host is gone; -EINTR: a signal, call again. */
 int pf_peer_receive(struct pf_peer *peer, struct pf_request *request);
 
-/* 0, or -EPIPE when the host is gone. `log` is the descriptor of the log pipe. */
+/* Where a reply of `length` bytes goes before it is sent: 0, or -EPIPE when the host is gone. */
+int pf_peer_reserve(struct pf_peer *peer, uint64_t length, uint8_t **room);
+
+/* 0, or -EPIPE when the host is gone. From here on the host may write the next request. `log` is the
+ * descriptor of the log pipe. */
+int pf_peer_send(struct pf_peer *peer, uint32_t kind, uint64_t length, int log);
+
+/* Both, with a copy in between. */
 int pf_peer_reply(struct pf_peer *peer, uint32_t kind, const void *bytes, uint64_t length, int log);
 
 #endif

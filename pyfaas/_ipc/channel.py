@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pyfaas._ipc import frames
-from pyfaas._ipc.values import MalformedValue, decode, decode_trusted
+from pyfaas._ipc import buffers, frames
+from pyfaas._ipc.values import MalformedValue, decode, read_own, unpack, unpickle
 from pyfaas.errors import (
     FunctionError,
     InstanceCrashed,
@@ -56,16 +56,21 @@ def decode_error(payload: bytes) -> ErrorReply:
     )
 
 
-def value_of(kind: int, payload: bytes, *, trusted: bool) -> Any:
-    """Return the result in a reply of kind RESULT or PICKLE.
+def value_of(kind: int, payload: Any, *, trusted: bool) -> Any:
+    """Return the result in a reply of kind RESULT, RESULT_WITH_BUFFERS or PICKLE.
 
     Raises:
         MalformedValue: The bytes are no value, or pickled although the function is not trusted.
+        NotImportedHere: It holds an array, and this process has not imported numpy. Never if it is trusted.
     """
     if kind == frames.RESULT:
-        return decode(payload)
+        return read_own(payload) if trusted else decode(payload)
+    if kind == frames.RESULT_WITH_BUFFERS:
+        if type(payload) is int:
+            raise MalformedValue(buffers.FAULTS[payload])
+        return unpack(*payload, careful=not trusted)
     if kind == frames.PICKLE and trusted:
-        return decode_trusted(1, payload)
+        return unpickle(payload)
     raise MalformedValue("a pickled result from a function that is not trusted")
 
 

@@ -6,9 +6,11 @@ from typing import Final
 
 EVENT: Final = 0
 PICKLED_EVENT: Final = 1
+EVENT_WITH_BUFFERS: Final = 5
 
 RESULT: Final = 0
 PICKLE: Final = 1
 ERROR: Final = 2
 INVALID_RESULT: Final = 3
 INVALID_EVENT: Final = 4
+RESULT_WITH_BUFFERS: Final = 5

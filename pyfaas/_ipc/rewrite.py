@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.msgpack import Ext
 
-from pyfaas._ipc import plain
+from pyfaas._ipc import arrays, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pyfaas._ipc.buffers import Outbox
 
 DEPTH: Final = 256
 _LENGTH: Final = 2**32  # MessagePack's lengths have 32 bits
 _WALK: Final = 2**26  # as PF_WALK_LIMIT of the fast walk
 
-DECIMAL, UUID, DATETIME, INTEGER = 1, 2, 3, 4  # extension types
+DECIMAL, UUID, DATETIME, INTEGER = 1, 2, 3, 4  # extension types; the next is arrays.BUFFER
 
 # `module.class` of a type or one of its bases, and what to do instead.
 _HINTS: Final = {
@@ -44,7 +46,6 @@ _HINTS: Final = {
     "builtins.async_generator": "collect it with [item async for item in x]",
     "builtins.function": "call it, or send its name",
     "builtins.BaseException": "use str(x)",
-    "array.array": "use x.tolist() or x.tobytes()",
     "collections.deque": "use list(x)",
     "datetime.date": "use x.isoformat()",
     "datetime.time": "use x.isoformat()",
@@ -52,7 +53,6 @@ _HINTS: Final = {
     "enum.Enum": "use x.value",
     "fractions.Fraction": "use str(x)",
     "pathlib.PurePath": "use str(x)",
-    "numpy.ndarray": "use x.tolist()",
     "numpy.generic": "use x.item()",
     "pandas.DataFrame": 'use x.to_dict("records")',
     "pandas.Series": "use x.tolist()",
@@ -92,11 +92,12 @@ class _Refusal(Exception):
         self.steps: list[str | int] = []
 
 
-def convert(value: object, *, typed: bool = True) -> object:
-    """Rewrite a value with nothing but types that MessagePack has, and `Ext`.
+def convert(value: object, outbox: Outbox, *, typed: bool = True) -> object:
+    """Rewrite a value with nothing but types that MessagePack has, and `Ext`; its large parts go into the outbox.
 
     Args:
         value: Anything.
+        outbox: Takes what is large; it is not copied.
         typed: Whether models, Structs, dataclasses and their like may become plain data.
 
     Raises:
@@ -104,7 +105,7 @@ def convert(value: object, *, typed: bool = True) -> object:
     """
     refusal: _Refusal
     try:
-        return _Conversion(typed=typed).convert(value)
+        return _Conversion(outbox, typed=typed).convert(value)
     except _Refusal as caught:
         refusal = caught
     except RecursionError as error:
@@ -113,7 +114,8 @@ def convert(value: object, *, typed: bool = True) -> object:
 
 
 class _Conversion:
-    def __init__(self, *, typed: bool) -> None:
+    def __init__(self, outbox: Outbox, *, typed: bool) -> None:
+        self.outbox = outbox
         self.left = _WALK
         self.open: dict[int, int] = {}  # the containers around the current value, and their level
         self.level = 0
@@ -133,6 +135,8 @@ class _Conversion:
         leaf = _LEAVES.get(base)
         if leaf is not None:
             return leaf(value)
+        if base not in _CONTAINERS:
+            return self.block(base, value)
         self.enter(value)
         self.level += 1
         step: str | int | None = None
@@ -171,6 +175,21 @@ class _Conversion:
             self.inside -= 1
             del self.open[id(value)]
 
+    def block(self, base: type, value: Any) -> object:
+        """Rewrite a value that is one block of memory."""
+        write = arrays.writer_of(base)
+        try:
+            if write is not None:
+                return write(value, self.outbox)
+            return arrays.write_bytes(value, self.outbox) or _bytes(value)
+        except (_Refusal, MemoryError):
+            raise
+        except arrays.Unsendable as refusal:
+            raise _Refusal(str(refusal)) from None
+        except Exception as error:
+            # A memoryview that was released; a subclass that does not do what its base does.
+            raise _Refusal(f"reading this {type_name(value)} failed: {text_of(error)}", error) from error
+
     def enter(self, value: object) -> None:
         if id(value) in self.open:
             levels = self.level - self.open[id(value)]
@@ -183,7 +202,7 @@ class _Conversion:
 def _base(cls: type) -> Any:
     """The allowed type that values of this class count as; `None` if there is none."""
     for base in _mro(cls):
-        if base in _EXACT:
+        if base in _EXACT or arrays.writer_of(base) is not None:
             return base
     return None
 
@@ -261,20 +280,11 @@ def _integer(value: Any) -> int | Ext:
 
 
 def _bytes(value: Any) -> bytes:
-    try:
-        data = b"".join((value,))  # the buffer itself, whatever the subclass's methods say
-    except Exception as error:
-        raise _Refusal(f"reading this {type_name(value)} failed: {text_of(error)}", error) from error
+    # Of a subclass the buffer itself, whatever its methods say.
+    data = value.tobytes() if type(value) is memoryview else b"".join((value,))
     if len(data) >= _LENGTH:
         raise _Refusal(f"longer than {_LENGTH - 1:,} bytes")
     return data
-
-
-def _memoryview(value: memoryview) -> bytes:
-    try:
-        return value.tobytes()
-    except ValueError as error:
-        raise _Refusal("a memoryview that was released", error) from error
 
 
 def _decimal(value: Any) -> Ext:
@@ -311,15 +321,13 @@ _LEAVES: Final[dict[type, Callable[[Any], object]]] = {
     float: float.__float__,
     int: _integer,
     str: _text,
-    bytes: _bytes,
-    bytearray: _bytes,
-    memoryview: _memoryview,
     datetime.datetime: _datetime,
     decimal.Decimal: _decimal,
     uuid.UUID: _uuid,
 }
 
-_EXACT: Final = frozenset([*_LEAVES, dict, list, tuple])
+_CONTAINERS: Final[frozenset[Any]] = frozenset([dict, list, tuple])
+_EXACT: Final[frozenset[Any]] = frozenset([*_LEAVES, *_CONTAINERS, bytes, bytearray, memoryview])
 
 
 def restore(code: int, data: memoryview) -> object:

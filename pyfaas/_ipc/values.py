@@ -2,8 +2,12 @@
 
 Allowed are `None`, `bool`, `int`, `float`, `str`, `bytes`, `list`, `dict`, `datetime`, `Decimal`, `UUID`. As with
 `json.dumps`, tuples arrive as lists, subclasses as their base, and keys that are numbers, booleans or `None` as text;
-`bytearray` and `memoryview` arrive as `bytes`. Objects with fields (models of pydantic, Structs, dataclasses) arrive as
-plain data (`plain`). Anything else is an `UnsupportedValue` that names the path to it.
+`bytearray` and `memoryview` arrive as `bytes`. Arrays of numpy and of `array`, and arrow's tables and record batches,
+arrive as what they are. Objects with fields (models of pydantic, Structs, dataclasses) arrive as plain data (`plain`).
+Anything else is an `UnsupportedValue` that names the path to it.
+
+`pack` puts large arrays and `bytes` beside the MessagePack, where they are copied from and to as they are; `encode`
+makes one `bytes` of everything.
 
 Bytes from a confined process are checked as a whole before any object is made of them (`native/core/pf_msgpack.h`):
 what `decode` returns is made of the types above, at most 256 levels deep, and takes at most about 25 bytes of memory
@@ -17,16 +21,24 @@ and one more for each 3 bytes.
 from __future__ import annotations
 
 import pickle
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec.msgpack
 
-from pyfaas._ipc import classes, rewrite
+from pyfaas._ipc import arrays, classes, rewrite
+from pyfaas._ipc.arrays import NotImportedHere
+from pyfaas._ipc.buffers import Inbox, Outbox
 from pyfaas._ipc.rewrite import DEPTH, UnsupportedValue
 from pyfaas._native import check_encoded, check_value
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
+
 MSGPACK: Final = 0
 PICKLE: Final = 1
+BUFFERS: Final = 5
 
 # By the number that check_encoded returns (enum pf_msgpack_fault).
 FAULTS: Final = (
@@ -40,12 +52,25 @@ FAULTS: Final = (
     "too many lists and maps for so few bytes",
 )
 _BOMB: Final = 7
+_LARGE: Final = 3  # of check_value: plain, but for bytes that are better beside it
 # Up to this size no data hold more lists and maps than check_encoded allows at any size.
 NEVER_A_BOMB: Final = 262_144
 
-# For the hot path, to call where `check_value` answered 0, and with bytes that the host wrote.
+
+def _restorer(inbox: Inbox) -> Callable[[int, memoryview], object]:
+    """A decoder's hook for extension types."""
+
+    def restore(code: int, data: memoryview) -> object:
+        return arrays.read(data, inbox) if code == arrays.BUFFER else rewrite.restore(code, data)
+
+    return restore
+
+
+# For the hot path, to call where `check_value` answered 0, and after `check_encoded` did.
 encode_plain = _encode = msgspec.msgpack.Encoder().encode
-decode_plain = _decode = msgspec.msgpack.Decoder(ext_hook=rewrite.restore).decode
+decode_plain = _decode = msgspec.msgpack.Decoder(ext_hook=_restorer(Inbox(careful=True))).decode
+# For the worker, with bytes that the host wrote: it imports what they need.
+decode_event = msgspec.msgpack.Decoder(ext_hook=_restorer(Inbox(careful=False))).decode
 
 
 class MalformedValue(Exception):
@@ -53,7 +78,7 @@ class MalformedValue(Exception):
 
 
 def encode(value: object, *, typed: bool = True) -> bytes:
-    """Write an event or a result.
+    """Write an event or a result as one `bytes`.
 
     Args:
         value: Anything.
@@ -62,16 +87,39 @@ def encode(value: object, *, typed: bool = True) -> bytes:
     Raises:
         UnsupportedValue: It holds what cannot cross, or is cyclic or too deep; `.path` says where.
     """
+    return _write(value, Outbox(most=0), typed=typed)
+
+
+def pack(value: object, *, arrow: bool = True, typed: bool = True) -> tuple[int, bytes | list[Buffer]]:
+    """Write an event or a result, its large parts as buffers. These are not copied: nobody may change them yet.
+
+    Args:
+        value: What to write.
+        arrow: Whether the other side reads arrow's format.
+        typed: As of `encode`.
+
+    Returns:
+        `MSGPACK` and bytes, or `BUFFERS` and the pieces of the payload.
+
+    Raises:
+        UnsupportedValue: As of `encode`.
+    """
+    outbox = Outbox(arrow=arrow)
+    text = _write(value, outbox, typed=typed)
+    return (BUFFERS, outbox.payload(text)) if len(outbox) else (MSGPACK, text)
+
+
+def _write(value: object, outbox: Outbox, *, typed: bool) -> bytes:
     answer = check_value(value)
-    if answer == 0:
+    if answer == 0 or (answer == _LARGE and not outbox.most):
         try:
             data = _encode(value)
         except (ValueError, OverflowError, RecursionError, TypeError):
             # A lone surrogate, an integer beyond 64 bits, a caller at the end of its stack; or another thread put
             # something in since it was checked.
-            data = _encode_converted(value, typed=typed)
-    elif answer == 1:
-        data = _encode_converted(value, typed=typed)
+            data = _encode_converted(value, outbox, typed=typed)
+    elif answer in {1, _LARGE}:
+        data = _encode_converted(value, outbox, typed=typed)
     else:
         raise UnsupportedValue("$", "more than 67 million values, or lists that hold themselves many times")
     if len(data) > NEVER_A_BOMB:
@@ -87,8 +135,8 @@ def check_large(data: bytes) -> None:
         )
 
 
-def _encode_converted(value: object, *, typed: bool) -> bytes:
-    converted = rewrite.convert(value, typed=typed)
+def _encode_converted(value: object, outbox: Outbox, *, typed: bool) -> bytes:
+    converted = rewrite.convert(value, outbox, typed=typed)
     try:
         return _encode(converted)
     except (ValueError, OverflowError, RecursionError) as error:
@@ -100,27 +148,66 @@ def decode(data: bytes) -> object:
 
     Raises:
         MalformedValue: `encode` did not write them.
+        NotImportedHere: They hold an array, and this process has not imported numpy.
     """
+    return _read(data, _decode)
+
+
+def read_own(data: bytes) -> object:
+    """Read what a process wrote that is trusted: what an array needs is imported. Errors as of `decode`."""
+    return _read(data, decode_event)
+
+
+def unpack(text: bytes, buffers: Sequence[Buffer], *, careful: bool) -> object:
+    """Read what `pack` wrote with buffers.
+
+    Args:
+        text: The MessagePack part.
+        buffers: Each is `bytes`, or memory that the value will be a view of.
+        careful: They may come from anybody.
+
+    Raises:
+        MalformedValue, NotImportedHere: As of `decode`.
+    """
+    inbox = Inbox(buffers, careful=careful)
+    value = _read(text, msgspec.msgpack.Decoder(ext_hook=_restorer(inbox)).decode)
+    try:
+        inbox.end()
+    except ValueError as error:
+        raise MalformedValue(str(error)) from None
+    return value
+
+
+def _read(data: bytes, reader: Callable[[bytes], object]) -> object:
     fault = check_encoded(data)
     if fault:
         raise MalformedValue(FAULTS[fault])
     try:
-        return _decode(data)
-    except (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        return reader(data)
+    except NotImportedHere:
+        raise
+    except (
+        msgspec.DecodeError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise MalformedValue(f"{type(error).__name__}: {error}") from error
 
 
-def encode_trusted(value: object) -> tuple[int, bytes]:
-    """Write a value of a function that both sides trust: as `encode` does, or else by pickle, which keeps classes.
+def pack_trusted(value: object) -> tuple[int, bytes | list[Buffer]]:
+    """Write a value of a function that both sides trust: as `pack` does, or else by pickle, which keeps classes.
 
     Returns:
-        The kind, `MSGPACK` or `PICKLE`, and the bytes.
+        The kind, `MSGPACK`, `BUFFERS` or `PICKLE`, and the payload.
 
     Raises:
         UnsupportedValue: Pickle cannot write it either.
     """
     try:
-        return MSGPACK, encode(value, typed=False)
+        return pack(value, typed=False)
     except UnsupportedValue as unsupported:
         try:
             return PICKLE, classes.dumps(value)
@@ -130,16 +217,12 @@ def encode_trusted(value: object) -> tuple[int, bytes]:
             raise UnsupportedValue(unsupported.path, reason) from error
 
 
-def decode_trusted(kind: int, data: bytes) -> object:
-    """Read what `encode_trusted` wrote. Never call it with bytes from a function that is not trusted.
+def unpickle(data: bytes) -> object:
+    """Read what `pack_trusted` pickled. Never call it with bytes from a function that is not trusted.
 
     Raises:
         MalformedValue: It cannot be read, for instance because a class does not exist on this side.
     """
-    if kind == MSGPACK:
-        return decode(data)
-    if kind != PICKLE:
-        raise MalformedValue(f"kind {kind} is neither MessagePack (0) nor pickle (1)")
     try:
         return pickle.loads(data)  # noqa: S301  # only ever for functions registered as trusted
     except Exception as error:
@@ -148,18 +231,24 @@ def decode_trusted(kind: int, data: bytes) -> object:
 
 
 __all__ = [
+    "BUFFERS",
     "FAULTS",
     "MSGPACK",
     "NEVER_A_BOMB",
     "PICKLE",
     "MalformedValue",
+    "NotImportedHere",
     "UnsupportedValue",
     "check_large",
     "check_value",
     "decode",
+    "decode_event",
     "decode_plain",
-    "decode_trusted",
     "encode",
     "encode_plain",
-    "encode_trusted",
+    "pack",
+    "pack_trusted",
+    "read_own",
+    "unpack",
+    "unpickle",
 ]

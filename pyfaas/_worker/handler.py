@@ -7,17 +7,19 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from pyfaas._ipc import frames
+from pyfaas._ipc.buffers import size_of
 from pyfaas._ipc.values import (
     NEVER_A_BOMB,
     MalformedValue,
     UnsupportedValue,
     check_large,
     check_value,
-    decode_plain,
-    decode_trusted,
-    encode,
+    decode_event,
     encode_plain,
-    encode_trusted,
+    pack,
+    pack_trusted,
+    unpack,
+    unpickle,
 )
 from pyfaas._worker import failure, importer, logs, typed
 from pyfaas._worker.context import context_class
@@ -25,6 +27,8 @@ from pyfaas._worker.context import context_class
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
+
+    from typing_extensions import Buffer
 
 current = logs.current
 new_object = object.__new__
@@ -77,8 +81,11 @@ class Handler:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reserve: bytes | None = bytes(_RESERVE)
 
-    def __call__(self, kind: int, payload: bytes, request_id: bytes, deadline_ns: int) -> tuple[int, bytes]:
+    def __call__(self, kind: int, payload: Any, request_id: bytes, deadline_ns: int) -> tuple[int, Any]:
         """Handle one request; return the reply's kind and payload. The deadline is on the monotonic clock.
+
+        The payload is bytes, or (text, buffers) if the kind says so; that of the reply is bytes, or a list of pieces.
+        Nothing of either is held on to here.
 
         Raises:
             SystemExit: The function wants its process to end.
@@ -89,11 +96,12 @@ class Handler:
         context._deadline_ns = deadline_ns
         try:
             # The host is trusted: its bytes need no check.
-            event = decode_plain(payload) if kind == 0 else self._unpickled(kind, payload)
+            event = decode_event(payload) if kind == 0 else self._decoded(kind, payload)
         except MemoryError:
             return frames.ERROR, failure.OUT_OF_MEMORY
         except Exception as error:  # noqa: BLE001  # whatever it is, the event cannot be read
             return frames.INVALID_EVENT, _bytes(f"the event cannot be decoded: {failure.message(error)}")
+        data: bytes | list[Buffer]
         try:
             result = self._function(event, context)
             if type(result) is CoroutineType:
@@ -121,7 +129,7 @@ class Handler:
             return frames.INVALID_RESULT, _bytes(str(error))
         except BaseException as error:  # noqa: BLE001  # the worker's one broad except: the function raises anything
             return frames.ERROR, self._failed(error)
-        if len(data) > self._limit:
+        if len(data) > self._limit:  # pieces were counted in `_encoded`
             return frames.INVALID_RESULT, _bytes(_TOO_LARGE.format(limit=self._limit))
         return kind, data
 
@@ -130,13 +138,21 @@ class Handler:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.close()
 
-    def _encoded(self, result: object) -> tuple[int, bytes]:
-        return encode_trusted(result) if self._trusted else (0, encode(result))
+    def _encoded(self, result: object) -> tuple[int, bytes | list[Buffer]]:
+        kind, data = pack_trusted(result) if self._trusted else pack(result, arrow=False)
+        if kind == frames.RESULT_WITH_BUFFERS and size_of(data) > self._limit:
+            return frames.INVALID_RESULT, _bytes(_TOO_LARGE.format(limit=self._limit))
+        return kind, data
 
-    def _unpickled(self, kind: int, payload: bytes) -> object:
+    def _decoded(self, kind: int, payload: Any) -> object:
+        if kind == frames.EVENT_WITH_BUFFERS:
+            text, buffers = payload
+            event = unpack(text, buffers, careful=False)
+            buffers.clear()  # the caller still has the list; what is a view of the arena belongs to the event alone
+            return event
         if not self._trusted:
             raise MalformedValue(f"an event of kind {kind} for a function that is not trusted")
-        return decode_trusted(kind, payload)
+        return unpickle(payload)
 
     def _run(self, coroutine: CoroutineType[Any, Any, Any]) -> object:
         loop = self._loop

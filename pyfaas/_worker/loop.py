@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyfaas._ipc import frames
 from pyfaas._worker import failure, logs
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 class Peer(Protocol):
     """The instance's end of the channel (`_native.Peer`)."""
 
-    def receive(self) -> tuple[int, bytes, bytes, int] | None:
+    def receive(self) -> tuple[int, Any, bytes, int] | None:
         """Wait for a request: its kind, payload, id and deadline. `None`: the host is gone."""
         ...
 
-    def reply(self, kind: int, payload: bytes, /) -> None:
-        """Send the reply."""
+    def reply(self, kind: int, payload: Any, /) -> None:
+        """Send the reply, and empty the list if it is one.
+
+        Raises:
+            MemoryError: What the function keeps of its event does not fit. One more reply may be sent, and no more.
+        """
         ...
 
 
@@ -44,4 +48,8 @@ def serve(peer: Peer, handler: Handler) -> None:
         # User code may have put anything there. `dirty` is a class attribute of ours; of others nothing is known.
         if not (type(out) is type(err) is logs.LogStream) or out.dirty or err.dirty:
             logs.flush()
-        reply(kind, payload)
+        try:
+            reply(kind, payload)
+        except MemoryError:
+            reply(frames.ERROR, failure.OUT_OF_MEMORY)
+            return

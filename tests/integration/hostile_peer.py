@@ -146,6 +146,61 @@ def pickled_reply(memory: Any) -> None:
     hang()
 
 
+def with_buffers(memory: Any, text: bytes, *lengths: int, count: int | None = None) -> None:
+    """Forge a result with buffers of these lengths, each of the form `memory`; all of them are zeros."""
+    head = struct.pack("=QII", len(text), len(lengths) if count is None else count, 0)
+    payload = head + b"".join(struct.pack("=QII", length, 1, 0) for length in lengths) + text
+    for length in lengths:
+        payload += bytes(-len(payload) % 64) + bytes(min(length, 4096))
+    forge(memory, payload, kind=5)
+    hang()
+
+
+def array_of(kind: bytes, count: int, flags: int = 0, data: bytes = b"") -> bytes:
+    """A value that is an array whose data are in a buffer, or inline (flag 1)."""
+    content = struct.pack("=4B", 1, flags, 1, len(kind)) + kind + struct.pack("=Q", count) + data
+    return bytes([0xC7, len(content), 5]) + content
+
+
+def buffer_beyond_the_end(memory: Any) -> None:
+    with_buffers(memory, array_of(b"<i8", 2**60), 2**63)
+
+
+def buffers_without_number(memory: Any) -> None:
+    with_buffers(memory, b"\xc0", count=2**32 - 1)
+
+
+def text_beyond_the_end(memory: Any) -> None:
+    forge(memory, struct.pack("=QII", 2**64 - 16, 0, 0), kind=5)
+    hang()
+
+
+def buffer_of_nothing(memory: Any) -> None:
+    with_buffers(memory, b"\xc0", 64)
+
+
+def array_without_buffer(memory: Any) -> None:
+    forge(memory, array_of(b"<i8", 8))
+    hang()
+
+
+def array_of_another_size(memory: Any) -> None:
+    with_buffers(memory, array_of(b"<i8", 9), 64)
+
+
+def array_of_objects(memory: Any) -> None:
+    with_buffers(memory, array_of(b"|O8", 8), 64)
+
+
+def booleans_of_two(memory: Any) -> None:
+    forge(memory, array_of(b"|b1", 2, 1, b"\x01\x02"))
+    hang()
+
+
+def arrow_stream(memory: Any) -> None:
+    with_buffers(memory, bytes([0xC7, 4, 5]) + struct.pack("=4B", 3, 0, 0, 0), 4096)
+
+
 def no_value(memory: Any) -> None:
     forge(memory, b"\xc1\xff\xff")
     hang()

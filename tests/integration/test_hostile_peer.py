@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np  # noqa: F401  # so that arrays are read as arrays
 import pytest
 
 import pyfaas
@@ -29,6 +30,15 @@ ATTACKS: dict[str, set[str]] = {
     "arena_that_is_none": {PROTOCOL},
     "unknown_kind": {PROTOCOL},
     "pickled_reply": {PROTOCOL},
+    "buffer_beyond_the_end": {PROTOCOL},
+    "buffers_without_number": {PROTOCOL},
+    "text_beyond_the_end": {PROTOCOL},
+    "buffer_of_nothing": {PROTOCOL},
+    "array_without_buffer": {PROTOCOL},
+    "array_of_another_size": {PROTOCOL},
+    "array_of_objects": {PROTOCOL},
+    "booleans_of_two": {PROTOCOL},
+    "arrow_stream": {PROTOCOL},
     "no_value": {PROTOCOL},
     "no_error": {PROTOCOL},
     "closed_doorbell": {PROTOCOL},

@@ -2,6 +2,8 @@
 /* Arenas: sizes, shortages, and what a peer keeps of one that was given up. */
 #include "rig.h"
 
+#include <sys/resource.h>
+
 #include "pf_arena.h"
 
 static void is_as_large_as_asked(void)
@@ -81,6 +83,59 @@ static void a_kept_region_costs_one_page(void)
     close(doorbell);
 }
 
+/* What a peer parts with keeps its address and its bytes; the arena goes on at another. */
+static void a_part_is_left_alone(void)
+{
+    static const uint64_t lengths[] = {1, 4096, 4097, 200000, PF_ARENA_MIN};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        const uint64_t length = lengths[i];
+        struct pf_arena host = {0}, peer = {0};
+        cleanup_fd int fd = -1;
+        CHECK_EQ(pf_arena_create(&host, PF_ARENA_MIN, &fd), 0);
+        CHECK_EQ(pf_arena_map(&peer, fd, host.capacity), 0);
+        pattern(host.bytes, length, 3);
+        uint8_t *part = peer.bytes;
+        uint8_t *wanted = malloc(length);
+        CHECK(wanted != NULL);
+        memcpy(wanted, part, length);
+        CHECK_EQ(pf_arena_part(&peer, length), 0);
+        CHECK(peer.bytes != part && peer.capacity == host.capacity);
+        memset(host.bytes, 9, host.capacity); /* the next request */
+        CHECK(memcmp(part, wanted, length) == 0);
+        CHECK(peer.bytes[0] == 9 && peer.bytes[peer.capacity - 1] == 9);
+        part[0] = 7;
+        CHECK(host.bytes[0] == 9);
+        pf_arena_discard(&host);
+        CHECK(part[0] == 7 && memcmp(part + 1, wanted + 1, length - 1) == 0);
+        CHECK_EQ(munmap(part, length), 0);
+        pf_arena_close(&peer);
+        free(wanted);
+    }
+}
+
+static void a_part_that_does_not_fit_changes_nothing(void)
+{
+    struct pf_arena host = {0}, peer = {0};
+    cleanup_fd int fd = -1;
+    int status;
+    CHECK_EQ(pf_arena_create(&host, PF_ARENA_MIN, &fd), 0);
+    CHECK_EQ(pf_arena_map(&peer, fd, host.capacity), 0);
+    CHECK_EQ(pf_arena_part(&peer, 0), -EINVAL);
+    CHECK_EQ(pf_arena_part(&peer, host.capacity + 1), -EINVAL);
+    CHECK_EQ(pf_arena_part(&peer, UINT64_MAX), -EINVAL);
+    pid_t child = fork();
+    if (child == 0) {
+        const struct rlimit limit = {0, 0};
+        const struct pf_arena before = peer;
+        if (setrlimit(RLIMIT_DATA, &limit) < 0 || pf_arena_part(&peer, 100000) != -ENOMEM)
+            _exit(1);
+        _exit(memcmp(&before, &peer, sizeof peer) == 0 ? 0 : 2);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    pf_arena_close(&peer);
+    pf_arena_discard(&host);
+}
+
 static void is_not_inherited(void)
 {
     struct pf_arena arena = {0};
@@ -103,6 +158,8 @@ int main(void)
     RUN(both_ends_see_the_same);
     RUN(a_peer_keeps_no_pages);
     RUN(a_kept_region_costs_one_page);
+    RUN(a_part_is_left_alone);
+    RUN(a_part_that_does_not_fit_changes_nothing);
     RUN(is_not_inherited);
     return 0;
 }

@@ -33,7 +33,7 @@ static void faults_have_their_names(void)
     CHECK_EQ(FAULT("\xc1"), PF_MSGPACK_RESERVED);
     CHECK_EQ(FAULT("\x81\xc0\xc0"), PF_MSGPACK_KEY);
     CHECK_EQ(FAULT("\x81\xc4\x01kv"), PF_MSGPACK_KEY);
-    CHECK_EQ(FAULT("\xd4\x05x"), PF_MSGPACK_TYPE);
+    CHECK_EQ(FAULT("\xd4\x06x"), PF_MSGPACK_TYPE);
     CHECK_EQ(FAULT("\xd6\xff...."), PF_MSGPACK_TYPE);
 }
 

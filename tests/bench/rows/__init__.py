@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from ..report import Row
     from ..sample import Sample
 
-MODULES = ("floor", "warm", "quiet", "cold", "startup", "idle", "memory", "throughput", "deadline", "million")
+MODULES = (
+    "floor",
+    "warm",
+    "quiet",
+    "cold",
+    "startup",
+    "idle",
+    "memory",
+    "throughput",
+    "buffers",
+    "deadline",
+    "million",
+)
 
 
 @dataclass

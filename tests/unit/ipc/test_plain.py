@@ -241,6 +241,7 @@ def test_cycles_and_depth() -> None:
 
 
 def test_trusted_values_keep_their_classes() -> None:
-    kind, data = values.encode_trusted([LINE])
+    kind, data = values.pack_trusted([LINE])
     assert kind == values.PICKLE
+    assert isinstance(data, bytes)
     assert pickle.loads(data) == [LINE]

@@ -268,7 +268,6 @@ def reasons() -> list[tuple[object, str]]:
         (dt.timedelta(1), "$: timedelta is not supported; use x.total_seconds()"),
         (pathlib.Path("x"), "$: PosixPath is not supported; use str(x)"),
         (ValueError("x"), "$: ValueError is not supported; use str(x)"),
-        (np.arange(3), "$: ndarray is not supported; use x.tolist()"),
         (np.int64(3), "$: int64 is not supported; use x.item()"),
         (1j, "$: complex is not supported; use [x.real, x.imag]"),
         (print, "$: builtin_function_or_method is not supported"),
@@ -439,7 +438,10 @@ def test_objects_that_lie_about_themselves() -> None:
     )
     released = memoryview(b"abc")
     released.release()
-    assert refusal([released]) == "$[0]: a memoryview that was released"
+    assert (
+        refusal([released])
+        == "$[0]: reading this memoryview failed: operation forbidden on released memoryview object"
+    )
     hollow = uuid.UUID.__new__(uuid.UUID)
     assert refusal(hollow).startswith("$: this UUID is no UUID")
 
@@ -522,7 +524,7 @@ def test_damaged_values(value: object, data: st.DataObject) -> None:
         (b"\x81\xc4\x01a\x01", "key is not text"),
         (b"\x81\x90\x01", "key is not text"),
         (b"\xd6\xff\x00\x00\x00\x00", "extension type"),
-        (b"\xd4\x05\x00", "extension type"),
+        (b"\xd4\x06\x00", "extension type"),
         (b"\xa2\xff\xff", "UnicodeDecodeError"),
         (raw(msgspec.msgpack.Ext(1, b"abc")), "Invalid"),
         (raw(msgspec.msgpack.Ext(1, b"\xff")), "ascii"),
@@ -558,18 +560,20 @@ def test_all_heads_of_messagepack_are_understood_alike() -> None:
 
 
 def test_trusted_values_use_pickle_only_where_they_must() -> None:
-    kind, data = values.encode_trusted({"a": (1, 2)})
-    assert (kind, values.decode_trusted(kind, data)) == (values.MSGPACK, {"a": [1, 2]})
-    kind, data = values.encode_trusted({"a": {1, 2}})
-    assert (kind, values.decode_trusted(kind, data)) == (values.PICKLE, {"a": {1, 2}})
+    kind, data = values.pack_trusted({"a": (1, 2)})
+    assert isinstance(data, bytes)
+    assert (kind, values.decode(data)) == (values.MSGPACK, {"a": [1, 2]})
+    kind, data = values.pack_trusted({"a": {1, 2}})
+    assert isinstance(data, bytes)
+    assert (kind, values.unpickle(data)) == (values.PICKLE, {"a": {1, 2}})
 
 
 def test_trusted_values_that_pickle_refuses() -> None:
     with pytest.raises(UnsupportedValue, match="nor by pickle"):
-        values.encode_trusted({"lock": threading.Lock()})
-    for kind, data in ((1, b"garbage"), (1, b""), (7, b"\x01"), (0, b"\xc1")):
+        values.pack_trusted({"lock": threading.Lock()})
+    for data in (b"garbage", b""):
         with pytest.raises(MalformedValue):
-            values.decode_trusted(kind, data)
+            values.unpickle(data)
 
 
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview])

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from pyfaas._ipc import frames
-from pyfaas._ipc.values import decode, encode, encode_trusted
+from pyfaas._ipc.values import decode, encode, pack_trusted
 from pyfaas._worker import failure, loop
 from pyfaas._worker.context import Context
 from pyfaas._worker.handler import Handler, build
@@ -188,7 +188,7 @@ def test_events_that_cannot_be_decoded() -> None:
 
 def test_trusted_functions_may_pickle() -> None:
     handler = Handler(lambda event, context: {"set": event["set"]}, SETTINGS | {"trusted": True})
-    kind, payload = handler(*encode_trusted({"set": {1, 2}}), ID, 1)
+    kind, payload = handler(*pack_trusted({"set": {1, 2}}), ID, 1)
     assert kind == frames.PICKLE
     assert isinstance(payload, bytes)
     kind, payload = Handler(lambda event, context: event, SETTINGS | {"trusted": True})(0, encode([1]), ID, 1)
