@@ -31,6 +31,8 @@ from pyfaas.errors import InvalidEvent, InvalidResult, PyFaasError, RuntimeClose
 from pyfaas.model import Outcome, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Buffer
 
     from pyfaas._pool.pool import Instance, Pool, Version
@@ -54,11 +56,11 @@ def invoke(pool: Pool, version: Version, event: Any) -> Any:
         except ENCODED_SLOWLY:
             payload = None
     if payload is None or len(payload) > version.max_payload:
-        return Call(pool, version, event).run().unwrap()
+        return Call(pool, version, event).value()
     line = version.line
     instance: Instance | None = line.take()
     if instance is None:
-        return Call(pool, version, event, payload=payload).run().unwrap()
+        return Call(pool, version, event, payload=payload).value()
     try:
         reply = instance.channel.call(0, payload, pool.spin_ns())
         if reply is None:
@@ -121,6 +123,14 @@ class Call:
             Throttled, RuntimeClosed, InitError: There was no instance to run it.
             InstanceCrashed: As the reason for that, with reason `runtime`, after a few attempts.
         """
+        outcome: Outcome[Any] = self._run(self.conclude)
+        return outcome
+
+    def value(self) -> Any:
+        """Run to the end and return the value, or raise; errors as of `run`, and the function's."""
+        return self._run(self._conclude_value)
+
+    def _run(self, conclude: Callable[[Instance, Any], Any]) -> Any:
         left = START_ATTEMPTS
         while True:
             instance: Instance | None = self._version.line.take()
@@ -138,7 +148,7 @@ class Call:
                 if left > 0 and self.never_started(instance, reply):
                     self.start_over(instance)
                     continue
-                return self.conclude(instance, reply)
+                return conclude(instance, reply)
             except BaseException:
                 # An interrupt in a wait, or no memory for an arena: nobody waits any more.
                 self._end(instance)
@@ -212,6 +222,24 @@ class Call:
         self._pool.lost(instance)
         self._version.doubt(instance.template, unborn=unborn)
 
+    def _conclude_value(self, instance: Instance, reply: Any) -> Any:
+        """As `conclude`, for a caller who wants nothing but the value: a cold start is short enough to notice."""
+        if type(reply) is bytes and check_encoded(reply) == 0:
+            try:
+                value = decode_plain(reply)
+            except UNDECODABLE:
+                pass  # `conclude` says what is wrong with it
+            else:
+                self._answered(instance, error=False)
+                return value
+        return self.conclude(instance, reply).unwrap()
+
+    def _answered(self, instance: Instance, *, error: bool) -> None:
+        self.settle(instance, later=True)
+        if self.cold:
+            self._version.learn_first(instance.channel.duration_ns)
+        self._pool.give_back(instance, error=error, cold=self.cold)
+
     def conclude(self, instance: Instance, reply: Any) -> Outcome[Any]:
         """Turn what the channel returned into an outcome, and give the instance back or up."""
         self.settle(instance, later=type(reply) is bytes)
@@ -250,9 +278,7 @@ class Call:
             logs = self._logs(instance)
             error = replies.error_of(kind, payload, request_id, logs)
         outcome = self._outcome(instance, request_id, value, error, logs)
-        if self.cold:
-            self._version.learn_first(instance.channel.duration_ns)
-        self._pool.give_back(instance, error=error is not None, cold=self.cold)
+        self._answered(instance, error=error is not None)
         return outcome
 
     def _died(self, instance: Instance, wait: int) -> Outcome[Any]:

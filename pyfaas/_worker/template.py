@@ -48,6 +48,7 @@ def run(order: Order) -> NoReturn:
     served = _initialise(order)
     if order.solo:
         _serve(order.region, order.doorbell, served, hello=True)
+    reseed = _seeds()
     gc.collect()
     gc.freeze()
     try:
@@ -57,7 +58,9 @@ def run(order: Order) -> NoReturn:
     if instance is None:
         os._exit(0)
     region, doorbell, _ = instance
-    _reseed()
+    for seed in reseed:
+        with contextlib.suppress(Exception):
+            seed()
     _serve(region, doorbell, served, hello=False)  # it was said right after the fork
 
 
@@ -145,9 +148,7 @@ def _status(error: SystemExit) -> int:
     return 1
 
 
-def _reseed() -> None:
-    """Keep instances from all drawing the same numbers. CPython does it for `random`, nobody for numpy."""
+def _seeds() -> list[Any]:
+    """What keeps instances from all drawing the same numbers. CPython does it for `random`, nobody for numpy."""
     numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
-        with contextlib.suppress(Exception):
-            numpy.seed()
+    return [] if numpy is None else [numpy.seed]
