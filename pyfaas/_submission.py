@@ -177,13 +177,19 @@ def refused(error: PyFaasError) -> Future[Any]:
 def in_order(submit: Callable[[Any], Future[Any]], events: Iterable[Any], window: int) -> Iterator[Any]:
     """Yield the results of many invocations in the order of their events, `window` of them in flight."""
     flying: deque[Future[Any]] = deque()
+
+    def next_in_order() -> Any:
+        result = flying[0].result()  # it is in flight until then: an interrupt cancels it with the others
+        flying.popleft()
+        return result
+
     try:
         for event in events:
             flying.append(submit(event))
             if len(flying) >= window:
-                yield flying.popleft().result()
+                yield next_in_order()
         while flying:
-            yield flying.popleft().result()
+            yield next_in_order()
     finally:
         for future in flying:
             future.cancel()

@@ -72,7 +72,6 @@ print(function.invoke(0), function.submit(0).result(), list(function.map([0] * 4
 rt.close()
 leave()
 """
-_LEFT = pytest.mark.xfail(strict=True, reason="the call that an ordered map waits for is not cancelled")
 WAITS = {
     "invoke": "announced(function.invoke, 50)",
     "call": "announced(function.call, 50)",
@@ -116,7 +115,12 @@ def interrupted(hosts: Driver, program: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "wait",
-    [pytest.param(wait, marks=_LEFT if wait in {"map", "map, with outcomes"} else ()) for wait in WAITS],
+    [
+        pytest.param(
+            wait,
+        )
+        for wait in WAITS
+    ],
 )
 def test_an_interrupt_ends_the_wait_and_the_call(hosts: Driver, wait: str) -> None:
     assert interrupted(hosts, THEN % WAITS[wait]) == ["interrupted", "0 0 [0, 0, 0, 0]"]
