@@ -40,15 +40,16 @@ class LogPipe:
         """Have a warden pump it; announces the process that will write."""
         warden.send(control.ADOPT, token, fds=(self._read_end, self._ring.fileno()))
         self._warden, self.token = warden, token
-        os.close(self._read_end)
-        self._read_end = -1
+        fd, self._read_end = self._read_end, -1
+        os.close(fd)
         self._ring.release_fd()
 
     def release_write_end(self) -> None:
         """Close the end that was sent to the process."""
         if self.write_end >= 0:
-            os.close(self.write_end)
-            self.write_end = -1
+            # Forgotten first: a fork while another thread closes it would close it again in the child.
+            fd, self.write_end = self.write_end, -1
+            os.close(fd)
 
     def mark(self) -> None:
         """Start here: what was written before belongs to another invocation."""
@@ -76,6 +77,6 @@ class LogPipe:
         """Close descriptors and do nothing else, in a forked child of the host."""
         self.release_write_end()
         if self._read_end >= 0:
-            os.close(self._read_end)
-            self._read_end = -1
+            fd, self._read_end = self._read_end, -1
+            os.close(fd)
         self._ring.close()

@@ -259,9 +259,6 @@ time.sleep(50)
     hosts.assert_nothing_left()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a fork while another thread closes a descriptor: the child stumbles over it (EBADF)"
-)
 def test_forks_while_other_threads_are_busy(hosts: Driver) -> None:
     hosts.run_quiet(THREADS_FORK % 60)
 

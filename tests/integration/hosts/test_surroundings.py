@@ -201,7 +201,6 @@ leave()
     )
 
 
-@pytest.mark.xfail(strict=True, reason="an entry of sys.path that is no text is a TypeError")
 def test_an_entry_of_sys_path_that_is_no_text(hosts: Driver) -> None:
     """Python passes over what is no text there."""
     hosts.run_quiet(WORK + "sys.path += [b'/bytes/site-packages', None]\nwork()\nleave()\n")
