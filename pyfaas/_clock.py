@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import threading
@@ -42,7 +43,11 @@ class Clock(Protocol):
         ...
 
     def call_at(self, when_ns: int, call: Callable[[], object]) -> Timer:
-        """Make a call, which must not block or raise, at a time of `monotonic_ns`, in some other thread."""
+        """Make a call, which must not block or raise, at a time of `monotonic_ns`, in some other thread.
+
+        Raises:
+            BlockingIOError: There can be no other thread now.
+        """
         ...
 
 
@@ -80,21 +85,30 @@ class SystemClock:
         with self._changed:
             timer = _SystemTimer(self, when_ns, next(self._order), call)
             heapq.heappush(self._due, timer)
-            self._ensure_thread()
+            try:
+                self._ensure_thread()
+            except RuntimeError as error:  # whoever asked hears it, and the next one tries again
+                self._drop(timer)
+                text = "no thread for timers can be started; the limit of processes is reached (ulimit -u)"
+                raise BlockingIOError(errno.EAGAIN, text) from error
             self._changed.notify()
         return timer
 
     def _ensure_thread(self) -> None:
         if self._thread is None and self._due:
-            self._thread = threading.Thread(target=self._run, name="pyfaas-timers", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="pyfaas-timers", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _cancel(self, timer: _SystemTimer) -> None:
         with self._changed:
             if timer in self._due:
-                self._due.remove(timer)
-                heapq.heapify(self._due)
+                self._drop(timer)
                 self._changed.notify()
+
+    def _drop(self, timer: _SystemTimer) -> None:
+        self._due.remove(timer)
+        heapq.heapify(self._due)
 
     def _run(self) -> None:
         while True:

@@ -394,9 +394,16 @@ class Runtime:
 
     def close(self, timeout: float | None = None) -> None:
         """End all processes, after what was accepted is done, or after `timeout` s. Closing twice does nothing."""
-        if self in _open_runtimes:
-            _open_runtimes.discard(self)
+        if self not in _open_runtimes:
+            return
+        _open_runtimes.discard(self)
+        try:
             self._pool.close(timeout)
+        except BaseException:  # an interrupt: nobody waits any more
+            _open_runtimes.add(self)  # if that is interrupted too, the exit of the interpreter closes it
+            self._pool.close(0)
+            _open_runtimes.discard(self)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -445,6 +452,14 @@ def _not_found(name: object, known: Iterable[str]) -> str:
 
 
 def _close_all() -> None:
+    """At exit. Daemon threads end with the process, of which Python says nothing: no word about their calls."""
+    show = threading.excepthook
+
+    def show_others(args: threading.ExceptHookArgs) -> None:
+        if not (issubclass(args.exc_type, PyFaasError) and args.thread is not None and args.thread.daemon):
+            show(args)
+
+    threading.excepthook = show_others
     for runtime in list(_open_runtimes):
         runtime.close(timeout=0)
 

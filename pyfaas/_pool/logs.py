@@ -44,8 +44,8 @@ class LogPipe:
         """Have a warden pump it; announces the process that will write."""
         warden.send(control.ADOPT, token, fds=(self._read_end, self.ring.fileno()))
         self._warden, self.token = warden, token
-        os.close(self._read_end)
-        self._read_end = -1
+        fd, self._read_end = self._read_end, -1
+        os.close(fd)
         self.ring.release_fd()
         if warden.on_log is not None:
             warden.on_log(self)
@@ -53,8 +53,9 @@ class LogPipe:
     def release_write_end(self) -> None:
         """Close the end that was sent to the process."""
         if self.write_end >= 0:
-            os.close(self.write_end)
-            self.write_end = -1
+            # Forgotten first: a fork while another thread closes it would close it again in the child.
+            fd, self.write_end = self.write_end, -1
+            os.close(fd)
 
     def sync(self) -> None:
         """Wait until the pipe is empty."""
@@ -86,6 +87,6 @@ class LogPipe:
         """Close descriptors and do nothing else, in a forked child of the host."""
         self.release_write_end()
         if self._read_end >= 0:
-            os.close(self._read_end)
-            self._read_end = -1
+            fd, self._read_end = self._read_end, -1
+            os.close(fd)
         self.ring.close()

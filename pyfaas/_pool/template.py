@@ -141,10 +141,11 @@ class Template:
 
     def forget(self) -> None:
         """Close the descriptors and do nothing else, in a forked child of the host."""
-        for fd in (self._socket, self._pidfd):
+        # Forgotten first: a fork while another thread closes them would close them again in the child.
+        fds, self._socket, self._pidfd = (self._socket, self._pidfd), -1, -1
+        for fd in fds:
             if fd >= 0:
                 os.close(fd)
-        self._socket = self._pidfd = -1
 
     def _deploy(self, theirs: int, ends: tuple[int, ...]) -> None:
         code = _native.memfd_sealed("pyfaas-code", self._deployment.code)

@@ -71,10 +71,10 @@ class Tree:
     def forget(self) -> None:
         """Close what a forked child inherited, so that it does not keep the tree alive."""
         self._closed = True
-        for fd in (self._socket, self._pidfd):
+        fds, self._socket, self._pidfd = (self._socket, self._pidfd), -1, -1
+        for fd in fds:
             if fd >= 0:
                 os.close(fd)
-        self._socket = self._pidfd = -1
 
     def _spawn(self) -> None:
         ours, theirs = _native.socketpair()
@@ -182,4 +182,5 @@ def _command() -> list[str]:
 
 def library_paths() -> list[str]:
     """Return the folders of installed libraries on this process's path: what functions may import from."""
-    return [path for path in sys.path if Path(path).name in _LIBRARY_FOLDERS]
+    entries: list[object] = [*sys.path]
+    return [path for path in entries if isinstance(path, str) and Path(path).name in _LIBRARY_FOLDERS]

@@ -108,10 +108,11 @@ class Warden:
 
     def forget(self) -> None:
         """Close the socket and do nothing else, in a forked child of the host."""
-        for fd in (self._socket, self._pidfd):
+        # Forgotten first: a fork while another thread closes them would close them again in the child.
+        fds, self._socket, self._pidfd = (self._socket, self._pidfd), -1, -1
+        for fd in fds:
             if fd >= 0:
                 os.close(fd)
-        self._socket = self._pidfd = -1
 
     def _signal(self, number: int) -> None:
         if self._pidfd >= 0:

@@ -22,6 +22,8 @@ def supervise(control: str, host: str, executable: str, folder: str, *libraries:
     from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder
     from importlib.util import module_from_spec
 
+    # Whatever the host left inheritable, as servers do with the sockets that they listen on, is none of ours.
+    posix.closerange(max(int(control), int(host)) + 1, 2**31 - 1)
     # Past the package: importing that would cost more than everything else here.
     spec = FileFinder(f"{folder}/pyfaas", (ExtensionFileLoader, EXTENSION_SUFFIXES)).find_spec("_native")
     if spec is None or spec.loader is None:

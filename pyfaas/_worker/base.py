@@ -67,7 +67,10 @@ def run(control: int) -> None:
     gc.freeze()  # the collector never touches these objects again, so their pages stay shared
     gc.enable()
     warden = _native.base_loop(control)
-    order = _native.warden_loop(*warden) if warden is not None else None
+    try:
+        order = _native.warden_loop(*warden) if warden is not None else None
+    except ProcessLookupError:
+        os._exit(0)  # the base ended before its warden began: the host knows, and needs no traceback
     if order is not None:
         template.run(template.Order(*order))
     os._exit(0)
