@@ -109,12 +109,19 @@ def in_order(start: Callable[[Any], Any], events: Iterable[Any], width: Width) -
                 continue
             while flying and (flying[0].done() or width.is_reached(len(flying))):
                 if _is_due(flying[0], width):
-                    yield flying.popleft().result()
+                    yield _taken(flying)
         while flying:
-            yield flying.popleft().result()
+            yield _taken(flying)
     finally:
         for future in flying:
             future.cancel()
+
+
+def _taken(flying: deque[Future[Any] | Held]) -> Any:
+    """Wait for the first; it counts as in flight until then, so that an interrupt cancels it with the others."""
+    result = flying[0].result()
+    flying.popleft()
+    return result
 
 
 def _is_due(first: Future[Any] | Held, width: Width) -> bool:

@@ -67,8 +67,8 @@ futures = [rt.register(f"nap{i}", nap).submit(50) for i in range(3)]
 leave()
 """,
     "in the middle of map": """
-naps = function.map([0, 0, 50, 50, 50])
-assert next(naps) == 0
+naps = function.map([0.3, 50, 50, 50])
+assert next(naps) == 0.3  # meanwhile the others have begun
 wait_busy(rt, 3)
 leave()
 """,
