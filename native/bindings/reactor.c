@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "channel.h"
+#include "pf_fd.h"
 #include "pf_reactor.h"
 
 #define PF_EVENTS 128
@@ -142,6 +143,19 @@ static PyObject *reactor_close(PyObject *op, PyObject *unused)
     return Py_NewRef(Py_None);
 }
 
+/* In a forked child: epoll_ctl there would change the parent's set, and the lock may have been held. */
+static PyObject *reactor_forget(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    struct reactor_object *self = (struct reactor_object *)op;
+    if (self->open) {
+        pf_fd_close(&self->reactor.epoll);
+        pf_fd_close(&self->reactor.wake);
+    }
+    self->open = false;
+    return Py_NewRef(Py_None);
+}
+
 static PyObject *reactor_wait(PyObject *op, PyObject *arg)
 {
     struct reactor_object *self = (struct reactor_object *)op;
@@ -179,6 +193,7 @@ static PyMethodDef methods[] = {
     {"wake", reactor_wake, METH_NOARGS, "Makes wait() return."},
     {"wait", reactor_wait, METH_O,
      "wait(timeout_ns) -> [(token, wait)]; wait is 0 for a readable descriptor"},
+    {"forget", reactor_forget, METH_NOARGS, "Closes the descriptors and nothing else: for a forked child."},
     {"close", reactor_close, METH_NOARGS, "Lets everything go, when nobody waits any more; idempotent."},
     {NULL, NULL, 0, NULL},
 };

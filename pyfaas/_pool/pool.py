@@ -311,6 +311,7 @@ class Pool:
             version.forget()
         self._stock.forget()
         self._tree.forget()
+        self.reactor.forget()
 
     def _check_open(self) -> None:
         if self.closed is not None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import threading
 from typing import TYPE_CHECKING
 
 from pyfaas import _native
+from pyfaas.errors import SandboxUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _log = logging.getLogger("pyfaas")
+
+
+def no_processes(cause: str) -> SandboxUnavailable:
+    """Return the error for a thread or process that the machine did not give."""
+    fix = "raise the limit of processes and threads of this user (ulimit -u, pids.max), or end some"
+    return SandboxUnavailable(layer="processes", errno=errno.EAGAIN, cause=cause, fix=fix)
 
 
 class Reactor:
@@ -25,7 +33,11 @@ class Reactor:
         self._soon: list[Callable[[], None]] = []
         self._running = True
         self._thread = threading.Thread(target=self._run, name="pyfaas-reactor", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._native.close()
+            raise no_processes(str(error)) from error
 
     def new_token(self) -> int:
         """Return a number that names one thing for the life of this reactor."""
@@ -69,6 +81,10 @@ class Reactor:
         self._native.wake()
         if not self.is_current:
             self._thread.join(5)
+
+    def forget(self) -> None:
+        """Close the descriptors and do nothing else, in a forked child of the host, which has no such thread."""
+        self._native.forget()
 
     def _run(self) -> None:
         wait, handlers = self._native.wait, self._handlers

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import signal
 import threading
 from enum import Enum
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 #: How long a dead template's exit status may take to arrive; it follows the end of its socket at once.
 _STATUS_WAIT_NS = 1_000_000_000
+#: How long a template may leave all its orders unread: it takes about a millisecond for each.
+_ORDER_WAIT_NS = 250_000_000
 #: Messages that are read before the reactor turns to others.
 _BATCH = 8
 
@@ -99,8 +103,29 @@ class Template:
         with self._lock:  # so that nobody closes the socket meanwhile, and its number is another function's
             if self._socket < 0:
                 raise BrokenPipeError("the template is gone")
-            _native.send(self._socket, control.FORK, token=instance.token, fds=fds)
+            self._order(instance.token, fds)
             self._forks += 1
+
+    def _order(self, token: int, fds: tuple[int, ...]) -> None:
+        """Send an order, when there is room: the template takes them one by one, and forks for each."""
+        deadline = self._clock.monotonic_ns() + _ORDER_WAIT_NS
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        while True:
+            try:
+                _native.send(self._socket, control.FORK, token=token, fds=fds)
+            except OSError as error:
+                # The second: too many descriptors are on the way, and no event says when they have arrived.
+                if error.errno not in (errno.EAGAIN, errno.ETOOMANYREFS):
+                    raise
+                if self._clock.monotonic_ns() > deadline:
+                    raise
+                if error.errno == errno.ETOOMANYREFS:
+                    poll.modify(self._socket, 0)
+                poll.poll(1)
+                poll.modify(self._socket, select.POLLOUT)
+            else:
+                return
 
     def when_decided(self, call: Callable[[], None]) -> None:
         """Make a call once it is known what became of an instance's start: at once, since init is over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pyfaas
 from pyfaas import _native
 from pyfaas._ipc import control
+from pyfaas._pool.reactor import no_processes
 from pyfaas.errors import InternalError
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class Tree:
             )
         except OSError as error:
             os.close(ours)
+            if error.errno == errno.EAGAIN:
+                raise no_processes(f"cannot start {sys.executable}: {error.strerror}") from error
             raise InternalError(f"cannot start {sys.executable}: {error}") from error
         finally:
             for fd in (theirs, host, *high):

@@ -107,9 +107,6 @@ def test_400_instances_with_a_limit_of_1024(hosts: Driver) -> None:
     assert int(ended.lines[0]) <= 2 * 400 + 30
 
 
-@pytest.mark.xfail(
-    strict=False, reason="more orders than a template's socket holds: it is taken for dead, and killed"
-)
 def test_400_instances_at_once_with_a_limit_of_1024(hosts: Driver) -> None:
     ended = hosts.run_quiet(FEW % 400, seconds=60)
     assert int(ended.lines[0]) <= 2 * 400 + 30

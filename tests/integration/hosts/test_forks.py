@@ -222,7 +222,6 @@ def test_a_fork(hosts: Driver) -> None:
     assert hosts.run_quiet(FORK).lines == ["fine"] * 3
 
 
-@pytest.mark.xfail(strict=True, reason="the reactor's two descriptors stay open in the child")
 def test_a_fork_closes_what_it_inherited(hosts: Driver) -> None:
     assert hosts.run_quiet(INHERITED).lines == ["{}"]
 

@@ -332,7 +332,6 @@ def test_a_limit_of_processes(hosts: Driver) -> None:
     assert ended.lines
 
 
-@pytest.mark.xfail(strict=True, reason="RuntimeError, or an InternalError that calls it a bug")
 def test_a_limit_of_processes_that_leaves_none(hosts: Driver) -> None:
     ended = hosts.run(LIMITED + PROCESSES.format(begin=0, end=4, strict=True), before=SOMEBODY)
     assert ended.status == 0, ended
