@@ -152,6 +152,8 @@ static void begin(struct pf_channel *channel)
     memcpy(channel->id, channel->next_id, PF_ID_SIZE);
     channel->wakes = 0;
     channel->attempt_ns = 0;
+    if (!channel->prompt && channel->seq % PF_PROMPT_TRY == 0)
+        channel->prompt = 2; /* the first wakes it, the second finds it awake */
     channel->busy = true;
     channel->error = (struct pf_error){0};
     channel->reply = (struct pf_reply){0};
@@ -172,7 +174,7 @@ static void publish(struct pf_channel *channel, uint32_t kind, uint64_t length, 
     line->timeout_ns = channel->timeout_ns;
     line->kind = kind;
     line->flags = flags;
-    line->spin_ns = spin_ns;
+    line->spin_ns = channel->prompt && spin_ns < PF_PROMPT_SPIN_NS ? PF_PROMPT_SPIN_NS : spin_ns;
     line->cpu = (uint32_t)sched_getcpu();
     memcpy(line->id, channel->id, PF_ID_SIZE);
     atomic_store_explicit(&line->seq, channel->seq, memory_order_release);
@@ -277,6 +279,8 @@ enum pf_wait pf_channel_step(struct pf_channel *channel)
         return broken(channel, "a reply larger than its area");
     channel->reply = (struct pf_reply){.length = length, .kind = kind, .flags = flags};
     channel->finished_ns = pf_now_ns();
+    if (channel->finished_ns - channel->posted_ns < PF_GLANCE_NS)
+        channel->prompt = PF_PROMPT;
     return PF_WAIT_REPLY;
 }
 
@@ -438,6 +442,15 @@ enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns)
     result = wait_asleep(channel);
     pf_spin_learn(&channel->spin, pf_now_ns() - channel->posted_ns, spin_ns);
     return result;
+}
+
+enum pf_wait pf_channel_glance(struct pf_channel *channel)
+{
+    if (!channel->prompt || !channel->region || !channel->busy)
+        return PF_WAIT_PENDING;
+    channel->prompt--;
+    (void)pf_spin_changed(&channel->region->response.seq, channel->last_response, PF_GLANCE_NS);
+    return pf_channel_step(channel);
 }
 
 enum pf_wait pf_channel_attempt(struct pf_channel *channel, uint64_t spin_ns)

@@ -18,6 +18,11 @@
 
 #define PF_MAX_WAKES 64u  /* wake-ups that one call may cause before it counts as a storm */
 #define PF_BELL_BATCH 64u /* messages read at one wake-up: honest calls may leave one behind each */
+#define PF_GLANCE_NS UINT64_C(10000)
+#define PF_PROMPT 8       /* so many late replies in a row, and a peer is not prompt any more */
+#define PF_PROMPT_TRY 16u /* every so many calls it is tried whether it has become so */
+#define PF_PROMPT_SPIN_NS                                                                                    \
+    100000u /* how long a prompt peer spins for its next request, whoever else is busy */
 #define PF_MAX_NS (UINT64_C(1) << 62)
 
 enum pf_wait {
@@ -56,6 +61,7 @@ struct pf_channel {
     uint32_t wakes;
     uint32_t flags; /* of the request that is being made */
     bool busy;
+    uint8_t prompt; /* how often to look at once still: replies came within PF_GLANCE_NS */
     struct pf_reply reply;
     struct pf_arena request_arena;
     struct pf_arena response_arena;
@@ -94,6 +100,10 @@ enum pf_wait pf_channel_step(struct pf_channel *channel);
 
 /* Spins, then sleeps until the call is decided. At the deadline the peer is killed before this returns. */
 enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns);
+
+/* Looks for a few microseconds, if replies came that soon: for a caller who keeps others waiting meanwhile.
+ */
+enum pf_wait pf_channel_glance(struct pf_channel *channel);
 
 /* Spins only. PF_WAIT_PENDING: the call goes on, and the peer will ring: a reactor may have it. */
 enum pf_wait pf_channel_attempt(struct pf_channel *channel, uint64_t spin_ns);

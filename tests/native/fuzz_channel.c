@@ -25,10 +25,11 @@ static void run_host(struct hostile *peer, struct input *input, uint64_t choice)
         uint64_t moment = number(input, 1);
         channel->timeout_ns = moment & 1 ? 100 * moment : 0; /* a hello moves the deadline */
         channel->deadline_ns = pf_now_ns() + channel->timeout_ns;
-        enum pf_wait wait;
-        do
+        enum pf_wait wait = PF_WAIT_PENDING;
+        if (moment & 4)
+            wait = moment & 8 ? pf_channel_glance(channel) : pf_channel_attempt(channel, 1000);
+        while (wait == PF_WAIT_PENDING || wait == PF_WAIT_INTERRUPTED)
             wait = pf_channel_wait(channel, moment & 2 ? 1000 : 0);
-        while (wait == PF_WAIT_INTERRUPTED);
         hostile_decided(peer, wait);
         CHECK(peer->verdict != PF_WAIT_PENDING);
     }

@@ -388,6 +388,60 @@ static void a_peer_steps_aside(void)
     CHECK(sched_setaffinity(0, sizeof all, &all) == 0);
 }
 
+/* Whoever glances keeps others waiting: only while replies come at once, and for a few microseconds. */
+static void glances_at_prompt_peers(void)
+{
+    struct rig rig;
+    rig_start(&rig, slow_peer, NULL); /* 60 ms */
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(rig_post(&rig.channel, "ping", 4, 2 * SECOND, SECOND, 0), 0);
+        uint64_t begin = pf_now_ns();
+        CHECK_EQ(pf_channel_glance(&rig.channel), PF_WAIT_PENDING);
+        CHECK(rig.channel.prompt <= 2 && pf_now_ns() - begin < SECOND);
+        CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_REPLY);
+        pf_channel_take(&rig.channel, got);
+    }
+    rig_stop(&rig);
+    rig_start(&rig, echo_peer, NULL);
+    int glanced = 0;
+    for (int i = 0; i < 100000 && glanced < 20; i++) {
+        CHECK_EQ(rig_post(&rig.channel, "ping", 4, 2 * SECOND, SECOND, 100000), 0);
+        enum pf_wait wait = pf_channel_glance(&rig.channel);
+        glanced += wait == PF_WAIT_REPLY;
+        if (wait == PF_WAIT_PENDING)
+            wait = pf_channel_wait(&rig.channel, 100000);
+        CHECK_EQ(wait, PF_WAIT_REPLY);
+        pf_channel_take(&rig.channel, got);
+        CHECK(memcmp(got, "ping", 4) == 0);
+    }
+    CHECK(glanced == 20 || sysconf(_SC_NPROCESSORS_ONLN) < 2);
+    rig_stop(&rig);
+}
+
+static void attempts_end_as_waits_do(void)
+{
+    struct rig rig;
+    rig_start(&rig, echo_peer, NULL);
+    CHECK_EQ(rig_post(&rig.channel, "ping", 4, 2 * SECOND, SECOND, 0), 0);
+    CHECK_EQ(pf_channel_attempt(&rig.channel, 0), PF_WAIT_PENDING); /* it has not said hello */
+    CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_REPLY);
+    pf_channel_take(&rig.channel, got);
+    for (int i = 0; i < 200; i++) {
+        CHECK_EQ(rig_post(&rig.channel, "ping", 4, 2 * SECOND, SECOND, 100000), 0);
+        enum pf_wait wait = pf_channel_attempt(&rig.channel, i % 2 ? 100000 : 0);
+        CHECK(wait == PF_WAIT_REPLY || wait == PF_WAIT_PENDING);
+        if (wait == PF_WAIT_PENDING) { /* it will ring */
+            CHECK_EQ(rig.channel.region->host_asleep, 1);
+            struct pollfd bell = {.fd = rig.channel.doorbell, .events = POLLIN};
+            while (wait == PF_WAIT_PENDING && poll(&bell, 1, 2000) == 1)
+                wait = pf_channel_ring_received(&rig.channel);
+        }
+        CHECK_EQ(wait, PF_WAIT_REPLY);
+        pf_channel_take(&rig.channel, got);
+    }
+    rig_stop(&rig);
+}
+
 static void pause_up_to(uint64_t *state, uint64_t most)
 {
     for (uint64_t n = next_random(state) % most; n > 0; n--)
@@ -514,6 +568,8 @@ int main(void)
     RUN(death_in_a_call_was_in_the_call);
     RUN(says_whether_output_is_left);
     RUN(a_peer_steps_aside);
+    RUN(glances_at_prompt_peers);
+    RUN(attempts_end_as_waits_do);
     RUN(loses_no_wake_up);
     RUN(another_thread_may_kill);
     RUN(honest_ends_do_not_race);
