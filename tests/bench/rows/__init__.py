@@ -22,6 +22,7 @@ MODULES = (
     "startup",
     "idle",
     "memory",
+    "busy",
     "throughput",
     "buffers",
     "deadline",
