@@ -12,6 +12,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take the name for True; importing typing for it would cost 5 ms
 if TYPE_CHECKING:
+    from pyfaas._function import Function
     from pyfaas._functions.source import Source
     from pyfaas._worker.context import Context
     from pyfaas.errors import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
         Throttled,
     )
     from pyfaas.model import FunctionStatistics, Outcome, Report, Statistics
-    from pyfaas.runtime import Function, Runtime
+    from pyfaas.runtime import Runtime
 
 __version__ = "0.1.0"
 
@@ -66,7 +67,7 @@ __all__ = [
 # Where a public name lives, if not in pyfaas.errors, which holds most of them.
 _HOMES = {
     "Context": "pyfaas._worker.context",
-    "Function": "pyfaas.runtime",
+    "Function": "pyfaas._function",
     "FunctionStatistics": "pyfaas.model",
     "Outcome": "pyfaas.model",
     "Report": "pyfaas.model",

@@ -112,6 +112,9 @@ enum pf_wait pf_channel_attempt(struct pf_channel *channel, uint64_t spin_ns);
 void pf_channel_want_bell(struct pf_channel *channel);
 enum pf_wait pf_channel_ring_received(struct pf_channel *channel);
 
+/* The peer's process has ended: what was complete before that still counts. */
+enum pf_wait pf_channel_ended(struct pf_channel *channel);
+
 /* Copies the reply's bytes (channel->reply.length of them) and ends the call. */
 void pf_channel_take(struct pf_channel *channel, void *bytes);
 
