@@ -389,3 +389,24 @@ def test_wrong_parameters_are_named(rt: pyfaas.Runtime) -> None:
     with pytest.raises(pyfaas.SandboxUnavailable, match="strict"):
         rt.register("echo", echo, isolation="strict")
     assert rt.functions == ()
+
+
+def test_an_error_of_the_function_costs_no_instance(rt: pyfaas.Runtime) -> None:
+    @rt.function
+    def fails(event: Any, context: Any) -> Any:
+        if event:
+            raise ValueError(event)
+        return os.getpid()
+
+    with pytest.raises(pyfaas.FunctionError):
+        fails.invoke("cold")
+    with pytest.raises(pyfaas.FunctionError):
+        fails.invoke("warm")
+    first = fails.invoke()
+    with pytest.raises(pyfaas.FunctionError):
+        fails.invoke("again")
+    with pytest.raises(pyfaas.FunctionError):
+        fails.submit("again").result(10)
+    assert fails.invoke() == first
+    statistics = rt.statistics().functions["fails"]
+    assert (statistics.cold_starts, statistics.errors, statistics.invocations) == (1, 4, 6)

@@ -28,6 +28,12 @@ def work():
         rt.register("nap", nap)
         assert function.invoke(0) == 0
 
+def lives(process):
+    try:
+        return process.is_running() and process.status() != "zombie"
+    except psutil.NoSuchProcess:  # between the two
+        return False
+
 def kill_supervisor(function):
     assert function.invoke(0) == 0
     supervisor, = [one for one in psutil.Process().children() if one.name() == "pyfaas-super"]
@@ -35,7 +41,7 @@ def kill_supervisor(function):
     assert len(tree) == 5, tree
     supervisor.kill()
     deadline = time.monotonic() + 5
-    while any(one.is_running() and one.status() != "zombie" for one in tree):
+    while any(lives(one) for one in tree):
         assert time.monotonic() < deadline
         time.sleep(0.002)
     assert function.invoke(0) == 0
