@@ -34,6 +34,9 @@ PATIENCE = 0.000_1
 _PATIENCE_ALONE = 0.000_3
 #: After how many calls that were not over at once `submit` stops to wait a moment for each.
 _STREAK = 16
+#: So many waiting calls fail inside each other when none of them can get an instance; the next begin anew.
+_DEPTH = 16
+_leaving = threading.local()
 
 
 class Submission(Future[Any]):
@@ -134,10 +137,18 @@ class Submission(Future[Any]):
             self._leave_room()
 
     def _leave_room(self) -> None:
-        """Say that no instance is started. In the reactor's thread: another that waits may fail in the same way."""
+        """Say that no instance is started. The next that waits may fail in the same way, and so on: not too deep."""
         version, self._starting = self._starting, None
         assert version is not None
-        self._pool.reactor.run_soon(partial(self._pool.refused, version))
+        depth = getattr(_leaving, "depth", 0)
+        if depth >= _DEPTH:
+            self._pool.reactor.run_soon(partial(self._pool.refused, version))
+            return
+        _leaving.depth = depth + 1
+        try:
+            self._pool.refused(version)
+        finally:
+            _leaving.depth = depth
 
     def _origin_ready(self, origin: Origin | PyFaasError) -> None:
         version = self._call.version
