@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -66,7 +66,7 @@ def pids(function: pyfaas.Function[Any]) -> set[int]:
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(SOON_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.001)
 
 
@@ -199,7 +199,7 @@ def test_an_endless_stream_that_is_left_kills_what_it_runs(
     async def main() -> None:
         stream = function.amap(itertools.chain([0], itertools.repeat(60)), window=4, ordered=ordered)
         assert await anext(stream) == 0
-        coming: asyncio.Future[Any] = asyncio.ensure_future(anext(stream))  # type: ignore[arg-type]
+        coming: asyncio.Future[Any] = asyncio.ensure_future(anext(stream))
         await until(lambda: busy(rt) == 4)
         coming.cancel()
         await asyncio.wait([coming])
@@ -230,9 +230,9 @@ def test_a_failure_in_a_stream_ends_it_without_a_word(
     async def main() -> None:
         for _ in range(3):
             seen = []
-            with pytest.raises(pyfaas.FunctionError, match="ValueError: 2"):
+            with pytest.raises(pyfaas.FunctionError, match="ValueError: 2"):  # noqa: PT012
                 async for value in odd.amap(range(20), window=8):
-                    seen.append(value)
+                    seen.append(value)  # noqa: PERF401  # what came before the failure
             assert seen == [0, 1]
         await until(lambda: busy(rt) == 0)
 
@@ -324,7 +324,7 @@ def test_a_hundred_at_once_and_a_group_with_a_failure(rt: pyfaas.Runtime, run: R
     async def main() -> None:
         got = await asyncio.gather(*(function.ainvoke(i % 3 / 1000) for i in range(100)))
         assert got == [i % 3 / 1000 for i in range(100)]
-        with pytest.raises(ExceptionGroup) as info:
+        with pytest.raises(ExceptionGroup) as info:  # noqa: PT012
             async with asyncio.TaskGroup() as group:
                 others = [group.create_task(function.ainvoke(60)) for _ in range(3)]
                 group.create_task(bad.ainvoke("raise"))
@@ -344,7 +344,7 @@ def test_two_loops_in_two_threads(rt: pyfaas.Runtime, run: Run) -> None:
 
     async def main() -> None:
         for _ in range(20):
-            results.append(await asyncio.gather(*(function.ainvoke(i % 2 / 1000) for i in range(8))))
+            results.append(await asyncio.gather(*(function.ainvoke(i % 2 / 1000) for i in range(8))))  # noqa: PERF401
 
     threads = [threading.Thread(target=run, args=[main]) for _ in range(2)]
     for thread in threads:
@@ -437,7 +437,7 @@ def test_waiting_for_an_instance(nothing_leaks: None, run: Run) -> None:
 
 def test_async_with_and_an_exception(nothing_leaks: None, run: Run) -> None:
     async def main() -> None:
-        with pytest.raises(LookupError):
+        with pytest.raises(LookupError):  # noqa: PT012
             async with pyfaas.Runtime() as rt:
                 function = rt.register("nap", nap, timeout=60)
                 call = asyncio.ensure_future(function.ainvoke(60))
@@ -459,7 +459,7 @@ def test_without_a_loop_of_asyncio(rt: pyfaas.Runtime, what: str) -> None:
         return await (function.ainvoke(1) if what == "ainvoke" else anext(function.amap([1])))
 
     with pytest.raises(RuntimeError, match="need a running loop of asyncio"):
-        main().send(None)  # type: ignore[attr-defined]
+        main().send(None)
     pytest.importorskip("trio")
     with pytest.raises(RuntimeError, match="need a running loop of asyncio"):
         anyio.run(main, backend="trio")
@@ -551,10 +551,10 @@ def test_programs_end_in_time_and_say_nothing(loop: str, name: str) -> None:
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that each step of asyncio's own loop took."""
     took: list[float] = []
-    original = asyncio.events.Handle._run  # type: ignore[attr-defined]
+    original = asyncio.events.Handle._run
 
     def measured(handle: asyncio.Handle) -> None:
         begin = time.perf_counter()
@@ -562,7 +562,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         took.append(time.perf_counter() - begin)
 
     monkeypatch.setattr(asyncio.events.Handle, "_run", measured)
-    yield took
+    return took
 
 
 def test_the_loop_is_not_blocked(

@@ -120,9 +120,10 @@ def test_what_goes_wrong_in_a_stream_kills_the_rest(rt: pyfaas.Runtime, ordered:
 
 def test_a_bad_window_is_named(rt: pyfaas.Runtime) -> None:
     function = rt.register("echo", echo)
-    for window in (0, -1, 1.5, True):
+    windows: list[Any] = [0, -1, 1.5, True]
+    for window in windows:
         with pytest.raises(ValueError, match="window="):
-            function.map([1], window=window)  # type: ignore[call-overload]
+            function.map([1], window=window)
 
 
 def test_streams_in_several_threads(rt: pyfaas.Runtime) -> None:

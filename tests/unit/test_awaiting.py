@@ -45,16 +45,16 @@ def test_two_that_post_at_the_same_time_wake_the_loop() -> None:
 
 
 def test_what_is_posted_while_mail_is_delivered_arrives() -> None:
-    async def main() -> int:
+    async def main() -> None:
         mailbox = Mailbox()
         first: Future[int] = Future()
         later: Future[int] = Future()
         mailbox.expect(first).add_done_callback(lambda _: later.set_result(2))
         first.set_result(1)
         async with asyncio.timeout(2):
-            return await mailbox.expect(later)
+            assert await mailbox.expect(later) == 2
 
-    assert asyncio.run(main()) == 2
+    asyncio.run(main())
 
 
 def test_cancelled_and_failed_calls_end_their_futures_in_silence(caplog: pytest.LogCaptureFixture) -> None:
@@ -74,22 +74,25 @@ def test_cancelled_and_failed_calls_end_their_futures_in_silence(caplog: pytest.
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("posted", ["before", "after"])
-def test_mail_for_a_closed_loop_keeps_nothing_alive(posted: str) -> None:
+def leave_mail(posted: str) -> weakref.ref[asyncio.AbstractEventLoop]:
     call: Future[int] = Future()
 
     async def main() -> None:
         _awaiting._mailbox().expect(call)
 
     loop = asyncio.new_event_loop()
-    gone = weakref.ref(loop)
     loop.run_until_complete(main())
     if posted == "before":
         call.set_result(1)
     loop.close()
     if posted == "after":
         call.set_result(1)
-    del loop
+    return weakref.ref(loop)
+
+
+@pytest.mark.parametrize("posted", ["before", "after"])
+def test_mail_for_a_closed_loop_keeps_nothing_alive(posted: str) -> None:
+    gone = leave_mail(posted)
 
     async def another() -> None:
         _awaiting._mailbox()

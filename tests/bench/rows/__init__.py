@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from ..report import Row
     from ..sample import Sample
 
-MODULES = ("floor", "warm", "quiet", "cold", "startup", "idle", "memory", "throughput", "deadline", "million")
+MODULES = (
+    "floor",
+    "warm",
+    "quiet",
+    "cold",
+    "startup",
+    "idle",
+    "memory",
+    "throughput",
+    "awaiting",
+    "threads",
+    "deadline",
+    "million",
+)
 
 
 @dataclass
