@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -101,36 +102,42 @@ def _child() -> Iterator[tuple[int, int]]:
         os.waitpid(child, 0)
 
 
-def _steps(seconds: float, rounds: int) -> list[int]:
-    """How long each step of the loop took while `CONCURRENT` warm calls ran, again and again; ns."""
+def _steps(seconds: float, rounds: int) -> tuple[list[int], list[int]]:
+    """How long each step of the loop took while `CONCURRENT` warm calls ran, again and again; ns, and ns of CPU."""
 
-    async def main() -> list[int]:
+    async def main() -> tuple[list[int], list[int]]:
         async with pyfaas.Runtime() as rt:
             fn = rt.register("nap", code=nap)
             await asyncio.gather(*(fn.ainvoke(0.05) for _ in range(CONCURRENT)))
             with _watched() as took:
                 for _ in range(rounds):
                     await asyncio.gather(*(fn.ainvoke(seconds) for _ in range(CONCURRENT)))
+                await asyncio.sleep(0)  # the step in which the Runtime's end begins is none of these
             return took
 
     return asyncio.run(main())
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[list[int]]:
+def _watched() -> Iterator[tuple[list[int], list[int]]]:
     took: list[int] = []
-    clock, original = time.perf_counter_ns, asyncio.events.Handle._run
+    worked: list[int] = []
+    clock, cpu, original = time.perf_counter_ns, time.thread_time_ns, asyncio.events.Handle._run
 
     def measured(handle: asyncio.Handle) -> None:
-        begin = clock()
+        begin, used = clock(), cpu()
         original(handle)
+        worked.append(cpu() - used)
         took.append(clock() - begin)
 
+    gc.collect()
+    gc.freeze()  # a collection of all that the benchmark has imported takes 15 ms, in whichever step it comes
     asyncio.events.Handle._run = measured  # type: ignore[method-assign,assignment]
     try:
-        yield took
+        yield took, worked
     finally:
         asyncio.events.Handle._run = original  # type: ignore[method-assign]
+        gc.unfreeze()
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -151,17 +158,16 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def _worst(bench: Bench, seconds: float, title: str) -> Row:
-    steps = Sample(
-        f"steps of the loop, {CONCURRENT} concurrent, {title}", _steps(seconds, bench.calls(400) // 10)
-    )
+    took, worked = _steps(seconds, bench.calls(400) // 10)
+    steps = Sample(f"steps of the loop, {CONCURRENT} concurrent, {title}", took)
     bench.samples.append(steps)
     worst = max(steps.values)
     return Row(
         f"longest step of the loop, {CONCURRENT} concurrent, {title}",
         duration(worst),
-        f"of {len(steps):,} steps; p99 {duration(steps.p99)}",
+        f"of {len(steps):,} steps; p99 {duration(steps.p99)}; longest by its CPU time {duration(max(worked))}",
         None,
         "≤ 1 ms",
         worst <= STEP_LIMIT_NS,
-        {"p99_ns": steps.p99},
+        {"p99_ns": steps.p99, "cpu_ns": max(worked)},
     )
