@@ -34,11 +34,11 @@ def chart(report: dict[str, Any]) -> str:
     height = TOP + len(rows) * (BAR + GAP) + BOTTOM
     lines = [_head(report, LEFT + WIDTH + RIGHT, height)]
     bottom = height - BOTTOM
-    for exponent in range(low, high + 1):
-        x = _at(exponent, low, high)
+    for power in range(low, high + 1):
+        x = _at(power, low, high)
         lines += [
             f'<line x1="{x:.0f}" y1="{TOP - 8}" x2="{x:.0f}" y2="{bottom}" stroke="{FAINT}"/>',
-            _text(x, bottom + 16, f"{math.pow(10, exponent):g} ×", anchor="middle"),
+            _text(x, bottom + 16, f"{10.0**power:g} ×", anchor="middle"),
         ]
     for number, (row, exponent) in enumerate(zip(rows, exponents, strict=True)):
         lines += _bar(row, exponent, TOP + number * (BAR + GAP), low, high)
