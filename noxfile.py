@@ -176,6 +176,8 @@ def is_ready() -> bool:
             "pandas",
             "pyarrow",
             "attrs",
+            "trio",
+            "uvloop",
             "gunicorn",
             "uvicorn",
             "celery",

@@ -34,6 +34,9 @@ PATIENCE = 0.000_1
 _PATIENCE_ALONE = 0.000_3
 #: After how many calls that were not over at once `submit` stops to wait a moment for each.
 _STREAK = 16
+#: So many waiting calls fail inside each other when none of them can get an instance; the next begin anew.
+_DEPTH = 16
+_leaving = threading.local()
 
 
 class Submission(Future[Any]):
@@ -56,7 +59,9 @@ class Submission(Future[Any]):
         self._wants_outcome = outcome
         self._instance: Instance | None = None  # while it may be killed for this call
         self._used: Instance | None = None  # while this call has to give it back
+        self._starting: Version | None = None  # while this call has room there and no instance
         self._attempts = START_ATTEMPTS
+        self.is_queued = True  # until an instance, or room for one, was given to it
         self._holding = threading.Lock()
         self._decision = threading.Lock()  # taken once: by the cancellation or by the result
         call.detach()
@@ -64,6 +69,7 @@ class Submission(Future[Any]):
             pool.enqueue(call.version, self)
             return
         instance, reply = begun
+        self.is_queued = False
         self._instance = self._used = instance
         self._guard(self._watch if reply is True else partial(self._ended, reply), instance)
 
@@ -72,13 +78,21 @@ class Submission(Future[Any]):
         if not self._decision.acquire(blocking=False):
             return self.cancelled()
         self._owner = None
-        super().cancel()
-        self.set_running_or_notify_cancel()
-        self._pool.withdraw(self._call.version, self)
-        with self._holding:  # so that the instance is not another's by then
-            if self._instance is not None:
-                self._instance.channel.kill()
+        try:
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        finally:  # also when a callback was interrupted
+            self._pool.withdraw(self._call.version, self)
+            with self._holding:  # so that the instance is not another's by then
+                if self._instance is not None:
+                    self._instance.channel.kill()
         return True
+
+    def lose_patience(self) -> None:
+        """End with `Throttled` if it still waits for an instance."""
+        error = self._pool.out_of_patience(self._call.version, self)
+        if error is not None:
+            self.refuse(error)
 
     def running(self) -> bool:
         """Whether an instance runs it now."""
@@ -88,11 +102,14 @@ class Submission(Future[Any]):
 
     def run(self, instance: Instance) -> None:
         """Post the request to a warm instance."""
+        self.is_queued = False
         self._guard(self._go, instance)
 
     def start(self) -> None:
         """Start an instance as soon as there is something that it can come from."""
-        self._call.version.when_ready(partial(self._guard, self._origin_ready))
+        self.is_queued = False
+        self._starting = version = self._call.version
+        self._guard(version.when_ready, partial(self._guard, self._origin_ready))
 
     def refuse(self, error: PyFaasError) -> None:
         """End with an error."""
@@ -103,23 +120,48 @@ class Submission(Future[Any]):
         """Take a step in a thread that is not the caller's: what goes wrong belongs into the future."""
         try:
             step(argument)
-        except Exception as error:  # noqa: BLE001  # or the future would never be done
-            if self._used is not None:
-                self._pool.lost(self._used, ended=True)
-            text = f"'{self._call.version.name}': {type(error).__name__}: {error}"
-            self._finish(outcome_of_refusal(InternalError(text)))
+        except BaseException as error:  # or the future would never be done
+            try:
+                self._let_go()
+            finally:
+                text = f"'{self._call.version.name}': {type(error).__name__}: {error}"
+                self._finish(outcome_of_refusal(InternalError(text)))
+            if not isinstance(error, Exception):
+                raise  # an interrupt, which is the caller's
+
+    def _let_go(self) -> None:
+        """Give up the instance, or the room for one, that this call has."""
+        used, self._used = self._used, None
+        if used is not None:
+            self._call.conclude_cancelled(used)
+        elif self._starting is not None:
+            self._leave_room()
+
+    def _leave_room(self) -> None:
+        """Say that no instance is started. The next that waits may fail in the same way, and so on: not too deep."""
+        version, self._starting = self._starting, None
+        assert version is not None
+        depth = getattr(_leaving, "depth", 0)
+        if depth >= _DEPTH:
+            self._pool.reactor.run_soon(partial(self._pool.refused, version))
+            return
+        _leaving.depth = depth + 1
+        try:
+            self._pool.refused(version)
+        finally:
+            _leaving.depth = depth
 
     def _origin_ready(self, origin: Origin | PyFaasError) -> None:
         version = self._call.version
         if self.cancelled() or isinstance(origin, PyFaasError):
-            self._pool.refused(version)
+            self._leave_room()
             if isinstance(origin, PyFaasError) and not self._again(origin):
                 self.refuse(origin)
             return
         try:
             instance = version.new_instance(origin)
         except OSError as error:
-            self._pool.refused(version)
+            self._leave_room()
             version.doubt(origin)
             lost = InstanceCrashed(f"no instance could be started: {error}", reason="runtime")
             if not self._again(lost):
@@ -141,6 +183,7 @@ class Submission(Future[Any]):
 
     def _go(self, instance: Instance) -> None:
         self._instance = self._used = instance
+        self._starting = None
         try:
             self._call.begin(instance)
             self._call.post(instance)
@@ -158,6 +201,7 @@ class Submission(Future[Any]):
             instance.on_decided = partial(self._guard, self._decided)
             reactor.arm(instance.token)
         except OSError:
+            instance.channel.kill()  # nobody would see its reply
             self._decided(_native.WAIT_DEAD)
             return
         with self._holding:
@@ -180,6 +224,8 @@ class Submission(Future[Any]):
     def _conclude(self, instance: Instance, reply: Any) -> None:
         with self._holding:
             self._instance = None
+        if instance.on_decided is not None:
+            instance.on_decided = _nobody  # an idle instance must not keep this call's event and result
         if self.cancelled():
             self._used = None
             self._call.conclude_cancelled(instance)
@@ -205,6 +251,10 @@ class Submission(Future[Any]):
             self.set_exception(outcome.error)
         else:
             self.set_result(outcome.value)
+
+
+def _nobody(wait: int) -> None:
+    """Stand for a call in an instance that has none; the reactor knows its channel."""
 
 
 def begin(pool: Pool, version: Version, event: Any, owner: object) -> Any:

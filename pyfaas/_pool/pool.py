@@ -147,6 +147,14 @@ class Pool:
         with self._lock:
             return self._state.withdraw(version.line, waiter)
 
+    def out_of_patience(self, version: Version, waiter: Waiter) -> Throttled | None:
+        """Take back a waiter whose time is over, and say so; `None` if it has been served."""
+        with self._lock:
+            if not self._state.withdraw(version.line, waiter):
+                return None
+            version.line.counters.throttled()
+        return version.throttled(self._turnstile.limit)
+
     # Giving it back
 
     def give_back(self, instance: Instance, *, error: bool = False, cold: bool = False) -> None:
@@ -328,23 +336,16 @@ class Pool:
         raise Throttled(text, retry_after=version.config.timeout)
 
     def _queue(self, version: Version, ticket: Ticket) -> None:
-        seconds = version.config.max_wait
         try:
-            if ticket.wait_called(seconds):
+            if ticket.wait_called(version.config.max_wait):
                 return
         except BaseException:  # an interrupt
             self._unqueue(version, ticket)
             raise
-        if not self.withdraw(version, ticket):
-            ticket.wait_called(_GRANT_SECONDS)  # served in the very last moment: the call is on its way
-            return
-        with self._lock:
-            version.line.counters.throttled()
-        text = (
-            f"'{version.name}': no instance came free within {seconds:g} s (queue_timeout); "
-            f"{self._turnstile.limit} are busy (max_concurrency={self._turnstile.limit})"
-        )
-        raise Throttled(text, retry_after=version.config.timeout)
+        error = self.out_of_patience(version, ticket)
+        if error is not None:
+            raise error
+        ticket.wait_called(_GRANT_SECONDS)  # served in the very last moment: the call is on its way
 
     def _unqueue(self, version: Version, ticket: Ticket) -> None:
         """Give back whatever a ticket has been given whose thread does not want it any more."""

@@ -11,7 +11,7 @@ from pyfaas._pool.solo import Solo
 from pyfaas._pool.state import Line
 from pyfaas._pool.template import Template, TemplateState
 from pyfaas._pool.warden import Warden
-from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed
+from pyfaas.errors import InstanceCrashed, PyFaasError, RuntimeClosed, Throttled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +127,14 @@ class Version:
     def learn_first(self, took_ns: int) -> None:
         """Note how long a new instance took to its first reply: spinning for the next one's pays if it is short."""
         self.first_spin_ns = min(2 * took_ns, _FIRST_SPIN_NS) if took_ns < _FIRST_SPIN_NS else 0
+
+    def throttled(self, limit: int) -> Throttled:
+        """Return the error of a call that waited for its whole `queue_timeout` while `limit` others ran."""
+        text = (
+            f"'{self.name}': no instance came free within {self.config.max_wait:g} s (queue_timeout); "
+            f"{limit} are busy (max_concurrency={limit})"
+        )
+        return Throttled(text, retry_after=self.config.timeout)
 
     def close(self) -> None:
         """End all its processes."""

@@ -25,6 +25,8 @@ MODULES = (
     "busy",
     "throughput",
     "buffers",
+    "awaiting",
+    "threads",
     "deadline",
     "million",
 )
