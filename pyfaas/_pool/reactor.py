@@ -31,6 +31,7 @@ class Reactor:
         self._tokens = itertools.count(1)
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._soon: list[Callable[[], None]] = []
+        self._woken = False
         self._running = True
         self._thread = threading.Thread(target=self._run, name="pyfaas-reactor", daemon=True)
         try:
@@ -67,7 +68,8 @@ class Reactor:
     def run_soon(self, call: Callable[[], None]) -> None:
         """Make a call in the reactor's thread."""
         self._soon.append(call)
-        if len(self._soon) == 1:  # otherwise the wake-up of the one before is still to be answered
+        if not self._woken:  # otherwise a wake-up is still to be answered
+            self._woken = True
             self._native.wake()
 
     @property
@@ -98,6 +100,7 @@ class Reactor:
         self._native.close()
 
     def _run_what_is_due(self) -> None:
+        self._woken = False  # before the first look: what comes from now on wakes again
         while self._soon:
             self._guard(self._soon.pop(0))
 
