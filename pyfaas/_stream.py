@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections import deque
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 from pyfaas._submission import PATIENCE
@@ -129,14 +129,10 @@ def _is_due(first: Future[Any] | Held, width: Width) -> bool:
     patience = width.patience()
     if patience is None or not isinstance(first, Future):
         return True  # its result is waited for
-    try:
-        first.exception(patience)
-    except CancelledError:
+    if wait([first], patience).done:
         return True
-    except TimeoutError:
-        width.widen()
-        return False
-    return True
+    width.widen()
+    return False
 
 
 def as_they_come(start: Callable[[Any], Any], events: Iterable[Any], width: Width) -> Iterator[Any]:

@@ -155,14 +155,16 @@ static int post(struct pf_channel *channel, const struct request *request)
 }
 
 /* Small requests go out, and prompt replies come in, under the GIL: letting go of it costs more than it
- * spares others, and with many threads the wake-ups that follow cost ten times as much again. */
+ * spares others. When more are busy than there are CPUs (spin_ns is 0) others wait for it, and each change of
+ * hands takes a wake-up: then it pays to wait for the instance's own, which makes it prompt for the rest of
+ * the thread's turn. */
 static int post_and_glance(struct pf_channel *channel, const struct request *request, enum pf_wait *wait)
 {
     int rc;
     if (request->payload.length < PF_COPY_UNLOCKED) {
         rc = post(channel, request);
         if (rc == 0)
-            *wait = pf_channel_glance(channel);
+            *wait = pf_channel_glance(channel, request->spin_ns ? PF_GLANCE_NS : PF_PROMPT_SPIN_NS);
     } else {
         Py_BEGIN_ALLOW_THREADS;
         rc = post(channel, request);

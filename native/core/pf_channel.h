@@ -101,9 +101,8 @@ enum pf_wait pf_channel_step(struct pf_channel *channel);
 /* Spins, then sleeps until the call is decided. At the deadline the peer is killed before this returns. */
 enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns);
 
-/* Looks for a few microseconds, if replies came that soon: for a caller who keeps others waiting meanwhile.
- */
-enum pf_wait pf_channel_glance(struct pf_channel *channel);
+/* Looks for a moment if replies came within PF_GLANCE_NS: for a caller who keeps others waiting meanwhile. */
+enum pf_wait pf_channel_glance(struct pf_channel *channel, uint64_t moment_ns);
 
 /* Spins only. PF_WAIT_PENDING: the call goes on, and the peer will ring: a reactor may have it. */
 enum pf_wait pf_channel_attempt(struct pf_channel *channel, uint64_t spin_ns);

@@ -72,12 +72,12 @@ enum pf_wait pf_channel_wait(struct pf_channel *channel, uint64_t spin_ns)
     return result;
 }
 
-enum pf_wait pf_channel_glance(struct pf_channel *channel)
+enum pf_wait pf_channel_glance(struct pf_channel *channel, uint64_t moment_ns)
 {
     if (!channel->prompt || !channel->region || !channel->busy)
         return PF_WAIT_PENDING;
     channel->prompt--;
-    (void)pf_spin_changed(&channel->region->response.seq, channel->last_response, PF_GLANCE_NS);
+    (void)pf_spin_changed(&channel->region->response.seq, channel->last_response, moment_ns);
     return pf_channel_step(channel);
 }
 

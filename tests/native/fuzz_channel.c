@@ -27,7 +27,7 @@ static void run_host(struct hostile *peer, struct input *input, uint64_t choice)
         channel->deadline_ns = pf_now_ns() + channel->timeout_ns;
         enum pf_wait wait = PF_WAIT_PENDING;
         if (moment & 4)
-            wait = moment & 8 ? pf_channel_glance(channel) : pf_channel_attempt(channel, 1000);
+            wait = moment & 8 ? pf_channel_glance(channel, 1000) : pf_channel_attempt(channel, 1000);
         while (wait == PF_WAIT_PENDING || wait == PF_WAIT_INTERRUPTED)
             wait = pf_channel_wait(channel, moment & 2 ? 1000 : 0);
         hostile_decided(peer, wait);

@@ -396,7 +396,7 @@ static void glances_at_prompt_peers(void)
     for (int i = 0; i < 20; i++) {
         CHECK_EQ(rig_post(&rig.channel, "ping", 4, 2 * SECOND, SECOND, 0), 0);
         uint64_t begin = pf_now_ns();
-        CHECK_EQ(pf_channel_glance(&rig.channel), PF_WAIT_PENDING);
+        CHECK_EQ(pf_channel_glance(&rig.channel, PF_GLANCE_NS), PF_WAIT_PENDING);
         CHECK(rig.channel.prompt <= 2 && pf_now_ns() - begin < SECOND);
         CHECK_EQ(pf_channel_wait(&rig.channel, 0), PF_WAIT_REPLY);
         pf_channel_take(&rig.channel, got);
@@ -406,7 +406,7 @@ static void glances_at_prompt_peers(void)
     int glanced = 0;
     for (int i = 0; i < 100000 && glanced < 20; i++) {
         CHECK_EQ(rig_post(&rig.channel, "ping", 4, 2 * SECOND, SECOND, 100000), 0);
-        enum pf_wait wait = pf_channel_glance(&rig.channel);
+        enum pf_wait wait = pf_channel_glance(&rig.channel, PF_GLANCE_NS);
         glanced += wait == PF_WAIT_REPLY;
         if (wait == PF_WAIT_PENDING)
             wait = pf_channel_wait(&rig.channel, 100000);
