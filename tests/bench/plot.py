@@ -13,7 +13,7 @@ import math
 import pathlib
 from typing import Any
 
-LEFT, RIGHT, WIDTH = 300, 330, 400  # names, figures, and the bars between them, in pixels
+LEFT, RIGHT, WIDTH = 300, 480, 400  # names, figures, and the bars between them, in pixels
 BAR, GAP, TOP, BOTTOM = 18, 10, 64, 54
 OURS, THEIRS, SLOWER, INK, FAINT = "#1f6feb", "#8c959f", "#cf222e", "#24292f", "#d8dee4"
 
@@ -54,7 +54,9 @@ def chart(report: dict[str, Any]) -> str:
 
 def _head(report: dict[str, Any], width: int, height: int) -> str:
     machine = report["machine"]
-    where = ", ".join(str(machine[key]) for key in ("cpu", "kernel", "python") if machine.get(key))
+    where = ", ".join(
+        str(machine[key]).split("-")[0] for key in ("cpu", "kernel", "python") if machine.get(key)
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">\n'
