@@ -565,9 +565,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return took
 
 
-def test_the_loop_is_not_blocked(
-    rt: pyfaas.Runtime, steps: list[float], record_property: Callable[[str, object], None]
-) -> None:
+def test_the_loop_is_not_blocked(rt: pyfaas.Runtime, steps: list[float]) -> None:
     function = rt.register("nap", nap)
     function.invoke(0)
 
@@ -583,7 +581,6 @@ def test_the_loop_is_not_blocked(
         await asyncio.gather(*(function.ainvoke(0.002) for _ in range(100)))
         await asyncio.gather(*(function.ainvoke(0) for _ in range(100)))
         assert max(steps) < 0.15
-        record_property("worst_step_of_100_us", int(max(steps) * 1e6))
 
     asyncio.run(main())
 
