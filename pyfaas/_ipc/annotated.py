@@ -34,12 +34,12 @@ class Event(NamedTuple):
 
     Attributes:
         type: What it has to be; `None`: anything.
-        library: Who can make that of plain data: `"pydantic"` or `"msgspec"`.
+        maker: Who can make that of plain data: `"pydantic"` or `"msgspec"`.
         unresolved: Why an annotation was not understood.
     """
 
     type: Any = None
-    library: str | None = None
+    maker: str | None = None
     unresolved: str | None = None
 
 
@@ -66,7 +66,7 @@ def event_of(handler: object) -> Event:
     except Exception as error:  # noqa: BLE001  # the text of an annotation is any expression
         text = annotation if isinstance(annotation, str) else repr(annotation)
         return Event(unresolved=f"annotation {text!r:.200} of {name!r}: {error}")
-    library = library_of(wanted)
+    library = maker_of(wanted)
     return Event(wanted, library) if library else Event()
 
 
@@ -120,11 +120,11 @@ def _resolved(annotation: Any, function: FunctionType) -> Any:
     return typing.get_type_hints(holder, names, names, include_extras=True)["event"]
 
 
-def library_of(annotation: Any) -> str | None:
+def maker_of(annotation: Any) -> str | None:
     """Who makes such a type of plain data: pydantic if a part is its, msgspec if a part has fields, or nobody."""
     found = None
     for part in parts_of(annotation):
-        library = _library_of_part(part)
+        library = _maker_of_part(part)
         if library == PYDANTIC:
             return PYDANTIC
         found = found or library
@@ -148,7 +148,7 @@ def parts_of(annotation: Any, depth: int = 0) -> Iterator[Any]:
         yield from parts_of(part, depth + 1)
 
 
-def _library_of_part(part: Any) -> str | None:
+def _maker_of_part(part: Any) -> str | None:
     cls = part if isinstance(part, type) else type(part)
     names = {name for base in _mro(cls) for name in _namespace(base)}
     top = str(cls.__module__).partition(".")[0]

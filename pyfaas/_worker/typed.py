@@ -49,12 +49,12 @@ def checked(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         UnsupportedEventType: The annotation asks for what its library cannot make.
     """
     event = annotated.event_of(handler)
-    if event.library is None:
+    if event.maker is None:
         if event.unresolved:
             _note(event.unresolved)
         return handler
     try:
-        convert = (_by_pydantic if event.library == annotated.PYDANTIC else _by_msgspec)(event.type)
+        convert = (_by_pydantic if event.maker == annotated.PYDANTIC else _by_msgspec)(event.type)
     except NameError as error:  # a field's type that only type checkers see; pydantic's own error is one too
         _note(f"the type of the event, {_named(event.type)}: {text_of(error).splitlines()[0]}")
         return handler
@@ -124,7 +124,7 @@ def _hook() -> Callable[[Any, Any], Any]:
     checks: dict[Any, Callable[[Any], Any]] = {}
 
     def hook(wanted: Any, value: Any) -> Any:
-        if annotated.library_of(wanted) != annotated.PYDANTIC:
+        if annotated.maker_of(wanted) != annotated.PYDANTIC:
             return value if isinstance(value, wanted) else _refuse(wanted, value)
         check = checks.get(wanted) or checks.setdefault(wanted, _validator(wanted))
         try:

@@ -148,7 +148,7 @@ class Object:
 def test_handlers_of_all_kinds() -> None:
     for handler in (Object(), Object().method, functools.partial(Object.__call__, Object())):
         found = event_of(shipped(handler))
-        assert found.library == "pydantic"
+        assert found.maker == "pydantic"
 
 
 def test_a_type_that_cannot_travel_is_refused_by_name() -> None:

@@ -13,7 +13,7 @@ import msgspec
 import pydantic
 import pytest
 
-from pyfaas._ipc.annotated import MSGSPEC, PYDANTIC, Event, event_of, library_of, parameter
+from pyfaas._ipc.annotated import MSGSPEC, PYDANTIC, Event, event_of, maker_of, parameter
 
 if typing.TYPE_CHECKING:
     from decimal import Decimal
@@ -89,7 +89,7 @@ UserId = NewType("UserId", Model)
     ids=str,
 )
 def test_who_makes_it(annotation: Any, library: str | None) -> None:
-    assert library_of(annotation) == library
+    assert maker_of(annotation) == library
 
     def handler(event: Any, context: Any) -> Any:
         return event
@@ -133,7 +133,7 @@ def test_what_cannot_be_evaluated_is_left_alone(annotation: Any, reason: str) ->
     handler.__annotations__ = {"event": annotation}
     found = event_of(handler)
     assert found.type is None
-    assert found.library is None
+    assert found.maker is None
     assert found.unresolved is not None
     assert found.unresolved.startswith("annotation ")
     assert "of 'event'" in found.unresolved
