@@ -66,8 +66,8 @@ def event_of(handler: object) -> Event:
     except Exception as error:  # noqa: BLE001  # the text of an annotation is any expression
         text = annotation if isinstance(annotation, str) else repr(annotation)
         return Event(unresolved=f"annotation {text!r:.200} of {name!r}: {error}")
-    library = maker_of(wanted)
-    return Event(wanted, library) if library else Event()
+    maker = maker_of(wanted)
+    return Event(wanted, maker) if maker else Event()
 
 
 def parameter(handler: Any) -> tuple[FunctionType, str] | None:
